@@ -79,6 +79,7 @@ def bundle_of(log: MemoryLog, documents: Documents, **more: bytes) -> bytes:
     entries = b"".join(len(body).to_bytes(4, "big") + body for _, _, body in log.entries())
     heads = "".join(note for _, note in log.heads()).encode()
     members: dict[str, bytes | None] = {"podlt-bundle": b"podlt-bundle/1\n", "log/entries": entries, "log/heads": heads}
+    members |= {"log/cosignatures": more.get("cosignatures")}
     members |= {"recipe.json": documents.recipe, "program.json": documents.program}
     members |= {"model.safetensors": more.get("model"), "buffers.safetensors": more.get("buffers")}
     return container_of([(name, data) for name, data in members.items() if data is not None])

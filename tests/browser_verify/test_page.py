@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from podlt.canonical import encode
+from podlt.cli import main
 from podlt.dashboard.checker_page import FOLDER, checker_page, write_checker_page
 from podlt.protocol.claims import Claim
 from podlt.verify.documents import Documents
@@ -128,3 +129,10 @@ def test_a_file_that_is_no_bundle_is_called_so(checker: Checker) -> None:
     checker.page.set_input_files("#pv-file", checker.folder / "notes.txt")
     checker.page.wait_for_selector(".pv-status.pv-bad:has-text('podlt bundle RUN')")
     assert checker.page.locator("[data-claim]").count() == 0
+
+
+def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["checker", str(tmp_path / "page.html")])
+    assert end.value.code == 0 and "podlt bundle RUN" in capsys.readouterr().out
+    assert (tmp_path / "page.html").read_text() == checker_page()

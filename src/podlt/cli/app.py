@@ -19,6 +19,7 @@ from podlt.cli.attest import attest
 from podlt.cli.audit import audit
 from podlt.cli.bench import BENCHES, bench
 from podlt.cli.bundle import bundle
+from podlt.cli.checker import checker
 from podlt.cli.conformance import conformance
 from podlt.cli.data import data_app
 from podlt.cli.demo import demo
@@ -77,7 +78,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train, finish, demo),
     "Train on other machines": (manager, worker),
     "Use": (predict, export),
-    "Keep": (backup, restore, bundle, head, attest),
+    "Keep": (backup, restore, bundle, checker, head, attest),
     "Look and check": (verify, audit, reproduce, show, ledger, receipts, report),
     "Measure": (plan, simulate, arena, bench, conformance),
 }

@@ -11,14 +11,15 @@ podltVerify.define("page_results", function (use) {
   const code = (text) => element("code", {}, shown(text));
 
   // One line: how many claims hold, fail, were not checked.
-  function conclusion({ findings, failure }) {
+  function conclusion({ findings, failure, isRecord }) {
     const number = (outcome) => findings.filter((one) => one.outcome === outcome).length;
     const asked = findings.filter((one) => one.asked && one.outcome === NOT_CHECKED).length;
     const fails = number(FAILS);
     const parts = [`${number(HOLDS)} claims hold`, ...(fails ? [`${fails} FAIL`] : [])];
     parts.push(`${number(NOT_CHECKED)} were not checked` + (asked ? ` (${asked} of these asked for)` : ""));
     const line = element("p", { class: `pv-conclusion ${fails ? "pv-fails" : "pv-holds"}` }, parts.join(", "));
-    if (!failure) return [line];
+    const record = "One worker: a record of a training; no result was compared with another's.";
+    if (!failure) return isRecord ? [line, element("p", {}, record)] : [line];
     return [line, element("p", { class: "pv-first" }, `First of all: claim ${failure.claim}, ${shown(failure.text)}`)];
   }
 

@@ -228,6 +228,7 @@ podltVerify.define("verifier", function (use) {
         findings, exitCode: exitCode(findings), facts: facts(state), rounds: state.round,
         failure: first ? { claim: first.claim, entry: first.entry, reason: first.reason, text: first.text } : null,
         unknown: unknown(state, counts, documents.isSimulated), entries: this.tree.size, head: this.lastHead,
+        isRecord: state.workers.size === 1,
       };
     }
   }

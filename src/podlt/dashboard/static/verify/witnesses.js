@@ -39,8 +39,8 @@ podltVerify.define("witnesses", function (use) {
   }
 
   function utcText(seconds) {
-    const time = Number(seconds) * 1000;
-    return time < 8.64e15 ? `${new Date(time).toISOString().slice(0, 19)}Z` : String(seconds);
+    if (seconds >= 2_932_897n * 86_400n) return `second ${seconds} since 1970`; // from the year 10,000 on
+    return `${new Date(Number(seconds) * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`;
   }
 
   // Heads that witnesses saw, compared with a log while it is read.
