@@ -175,7 +175,7 @@ def known(node: Node) -> Node:
     return node
 
 
-@examples(250)
+@examples(3000)
 @given(st.data())
 def test_the_rules_of_both_refuse_the_same_of_spoiled_and_misplaced_entries(known: Node, data: st.DataObject) -> None:
     start = data.draw(st.integers(1, len(ENTRIES)))

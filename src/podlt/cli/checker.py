@@ -13,8 +13,8 @@ def checker(
 ) -> None:
     """Write the page on which anybody verifies a bundle in a browser, without podlt: one file, for any web server.
 
-    It can also be mailed, or opened from a disk. It asks no server and can ask none: its own policy forbids it. It takes
-    what podlt bundle wrote, and checks the same claims as podlt verify, by rules of its own.
+    It can also be mailed, or opened from a disk. It asks no server and can ask none: its own policy forbids it. It
+    takes what podlt bundle wrote, and checks the same claims as podlt verify, by rules of its own.
 
     Example: podlt checker verify.html
     """
