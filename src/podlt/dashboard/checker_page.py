@@ -21,7 +21,7 @@ BODY_STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6ebf1; --paper: #0e1217; } }
 body { margin: 0 auto; padding: 1rem clamp(.75rem, 3vw, 2rem) 3rem; max-width: 70rem; background: var(--paper);
   color: var(--ink); font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
-h1 { font-size: 1.5rem; margin: .2rem 0; }
+h1 { font-size: 1.1rem; margin: .2rem 0; } h2 { font-size: 1.5rem; margin: .2rem 0; }
 """
 START = 'podltVerify.mount(document.getElementById("checker"));'
 POLICY = (

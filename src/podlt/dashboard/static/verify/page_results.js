@@ -40,7 +40,7 @@ podltVerify.define("page_results", function (use) {
       ];
       return element("tr", { "data-claim": String(claim), "data-outcome": outcome }, cells);
     });
-    const heads = ["", "outcome", "claim", "what was looked at"].map((name) => element("th", { scope: "col" }, name));
+    const heads = ["no.", "outcome", "claim", "what was looked at"].map((name) => element("th", { scope: "col" }, name));
     return element("table", {}, element("thead", {}, element("tr", {}, heads)), element("tbody", {}, rows));
   }
 
