@@ -24,7 +24,7 @@ from protocol.test_tampering import LOG
 from .conftest import Node
 
 BODIES = [body for _, _, body in LOG.entries()]
-MUTATIONS = 20_000 if ALL else 2000
+MUTATIONS = 100_000 if ALL else 2000
 
 P = 2**255 - 19
 L = 2**252 + 27742317777372353535851937790883648493

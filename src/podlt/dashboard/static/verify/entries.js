@@ -5,7 +5,7 @@
 podltVerify.define("entries", function (use) {
   "use strict";
   const { Broken, NotChecked, CLAIM } = use("claims");
-  const { utf8 } = use("bytes");
+  const { equal, utf8 } = use("bytes");
   const { digest: digestOf } = use("sha256");
   const { Reader, refuse } = use("msgpack");
 
@@ -164,10 +164,9 @@ podltVerify.define("entries", function (use) {
   function tagOf(body) {
     let tag = "";
     try {
-      const reader = new Reader(body);
+      const reader = new Reader(body, false);
       for (let left = reader.map(); left > 0; left--) {
-        const name = reader.text();
-        if (name === "kind") tag = reader.text();
+        if (equal(reader.letters(), utf8("kind"))) tag = reader.text();
         else reader.skip();
       }
       return reader.at === body.length ? tag : "";

@@ -10,8 +10,10 @@ podltVerify.define("msgpack", function (use) {
     throw new Broken(CLAIM.FORM, `malformed record: ${what}`);
   }
 
+  // isStrict: whether lengths that are not in their shortest form are refused.
   class Reader {
-    constructor(data) {
+    constructor(data, isStrict = true) {
+      this.isStrict = isStrict;
       this.data = data;
       this.view = new DataView(data.buffer, data.byteOffset, data.byteLength);
       this.at = 0;
@@ -79,7 +81,7 @@ podltVerify.define("msgpack", function (use) {
       } else {
         refuse(`expected ${what}`);
       }
-      if (size < least) refuse("a length is not in its shortest form");
+      if (this.isStrict && size < least) refuse("a length is not in its shortest form");
       if (size > this.data.length - this.at) refuse("it is cut off");
       return size;
     }
@@ -98,11 +100,17 @@ podltVerify.define("msgpack", function (use) {
       return this.data.subarray(start, start + size);
     }
 
-    text() {
+    // The bytes of a text.
+    letters() {
       const size = this.length("a text", 0xa0, 31, 0xd9, 0xda, 0xdb);
       const start = this.take(size);
+      return this.data.subarray(start, start + size);
+    }
+
+    text() {
+      const letters = this.letters();
       try {
-        return utf8.decode(this.data.subarray(start, start + size));
+        return utf8.decode(letters);
       } catch {
         return refuse("a text is no UTF-8");
       }

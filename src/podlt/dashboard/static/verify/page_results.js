@@ -1,12 +1,15 @@
 // What a check found: the conclusion, whose run it is, the claims, what no check can tell, and the entries one by one.
 podltVerify.define("page_results", function (use) {
   "use strict";
-  const { FAILS, HOLDS, NOT_CHECKED } = use("claims");
+  const { CLAIM, FAILS, HOLDS, NOT_CHECKED } = use("claims");
   const { element, fill, shown } = use("dom");
   const { grouped } = use("report");
   const PAGE = 50;
   const MARKS = { [HOLDS]: "✓", [FAILS]: "✗", [NOT_CHECKED]: "–" };
   const CLASSES = { [HOLDS]: "pv-holds", [FAILS]: "pv-fails", [NOT_CHECKED]: "pv-open" };
+
+  // Claims about what the reader knows already: on a page that is typed, not an option.
+  const GIVEN = new Set([CLAIM.MANAGER, CLAIM.CONTINUITY, CLAIM.WITNESSES]);
 
   const code = (text) => element("code", {}, shown(text));
 
@@ -31,7 +34,8 @@ podltVerify.define("page_results", function (use) {
 
   function claims(findings) {
     const rows = findings.map(({ claim, outcome, title, figure, why, remedy }) => {
-      const about = outcome === NOT_CHECKED ? [why, ...(remedy ? [": ", code(remedy)] : [])] : [outcome === FAILS ? why : figure];
+      const how = GIVEN.has(claim) ? "say it above" : code(remedy);
+      const about = outcome === NOT_CHECKED ? [why, ...(remedy ? [": ", how] : [])] : [outcome === FAILS ? why : figure];
       const cells = [
         element("td", { class: "pv-number" }, String(claim)),
         element("td", { class: CLASSES[outcome] }, `${MARKS[outcome]} ${outcome}`),
