@@ -15,10 +15,9 @@ def checker(
 
     It can also be mailed, or opened from a disk. It asks no server and can ask none: its own policy forbids it. It
     takes what podlt bundle wrote, and checks the same claims as podlt verify, by rules of its own.
-
-    Example: podlt checker verify.html
     """
     from podlt.dashboard.checker_page import write_checker_page
 
     write_checker_page(out)
-    typer.echo(f"checker: {out} (open it in a browser of 2025 or later, and drop a bundle on it: podlt bundle RUN)")
+    typer.echo(f"wrote {out}: open it in a browser of 2025 or later")
+    typer.echo("then drop a bundle on it, as podlt bundle RUN writes")
