@@ -1,4 +1,4 @@
-"""3.19 of docs/SPEC.md, a second time: whether a receipt convicts a manager. It imports nothing of podlt."""
+"""3.18 of docs/SPEC.md, a second time: whether a receipt convicts a manager. It imports nothing of podlt."""
 
 from __future__ import annotations
 

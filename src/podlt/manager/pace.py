@@ -21,7 +21,7 @@ WINDOW = 8
 ROUNDS, ROUNDS_IF_LARGE = 5, 3
 """After so many rounds levels may change; the second where the gain is `LARGE_GAIN`."""
 
-MIN_GAIN, LARGE_GAIN, MIN_SECONDS = 0.10, 0.5, 0.05
+MIN_GAIN, LARGE_GAIN, MIN_SECONDS = 0.10, 0.5, 0.01
 """Levels change if so much more would be done in a second, and a round becomes shorter by so many seconds."""
 
 STEADY = 0.8
@@ -44,6 +44,22 @@ SLACKS = (0.0, 0.25, 0.5)
 """How much of a step, in powers of two, a worker may fall short of a level and have it all the same."""
 
 LOWEST, HIGHEST = -5, 5
+
+
+EXTRA = 0.25
+"""Of a task's lines, what it costs besides, until it was measured."""
+
+
+class _Done(NamedTuple):
+    """What a worker did in a round: so many lines in so many tasks and seconds."""
+
+    lines: float
+    tasks: int
+    seconds: float
+
+    def rate(self, extra: float) -> float:
+        """Lines a second, if each task costs so many more than it has."""
+        return (self.lines + extra * self.tasks) / self.seconds
 
 
 class CutLimits(NamedTuple):
@@ -71,7 +87,12 @@ class PaceJudge:
     """Judges the pace of a run's workers, round by round."""
 
     def __init__(self) -> None:
-        self._rates: dict[int, deque[float]] = {}
+        self._done: dict[int, deque[_Done]] = {}
+        self._by_size: defaultdict[int, defaultdict[int, deque[float]]] = defaultdict(
+            lambda: defaultdict(lambda: deque(maxlen=WINDOW))
+        )
+        """Worker -> lines of a task -> the seconds that it took, of late."""
+
         self._quickest: dict[int, float] = {}
         """Of whom less time was expected: the least that it took since."""
 
@@ -111,15 +132,18 @@ class PaceJudge:
         if not met:  # a worker's first task takes longer, as its program is compiled
             return
         if any(self._levels.get(worker, level) != level for worker, level in levels.items()):
-            self._rates.clear()
+            self._done.clear()
             self._lines.clear()
             self._streaks.clear()
             self._quickest.clear()
         self._levels = dict(levels)
         for pace in met:
-            done = pace.lines * (pace.tasks - pace.missed) / pace.tasks
-            rate = (done or pace.lines) / max(self._silent[pace.worker] or pace.seconds, 1e-6)
-            self._rates.setdefault(pace.worker, deque(maxlen=WINDOW)).append(rate)
+            tasks_done = (pace.tasks - pace.missed) or pace.tasks
+            took = max(self._silent[pace.worker] or pace.seconds, 1e-6)
+            done = _Done(pace.lines * tasks_done / pace.tasks, tasks_done, took)
+            self._done.setdefault(pace.worker, deque(maxlen=WINDOW)).append(done)
+            if not pace.missed:
+                self._by_size[pace.worker][round(done.lines / done.tasks)].append(took / tasks_done)
         self._lines.append(lines)
         self._idle.setdefault(tasks, deque(maxlen=WINDOW)).append(idle)
         self._find_stubborn(met)
@@ -139,12 +163,12 @@ class PaceJudge:
         if changed:
             self._streaks.clear()
             rates, weights = self._medians(), SeatWeights(Counter(found.values()))
-            each = median(self._lines) / weights.total
+            each, extra = median(self._lines) / weights.total, self._extra()
             before = SeatWeights(Counter(self._levels.values()))
             longest = median(self._lines) / before.total
             lowered = [worker for worker, level in changed.items() if level < self._levels[worker]]
-            self._grace = {w: GRACE * before.of(self._levels[w]) * longest / rates[w] for w in lowered}
-            self._expected = {worker: weights.of(found[worker]) * each / rates[worker] for worker in lowered}
+            self._grace = {w: GRACE * before.of(self._levels[w]) * (longest + extra) / rates[w] for w in lowered}
+            self._expected = {worker: weights.of(found[worker]) * (each + extra) / rates[worker] for worker in lowered}
         return changed
 
     def costly(self, limits: CutLimits) -> list[int]:
@@ -163,7 +187,7 @@ class PaceJudge:
         """A worker was let go: it is known when it comes back."""
         self._let_go.add(worker)
         self._streaks.pop(worker, None)
-        self._rates.pop(worker, None)
+        self._done.pop(worker, None)
 
     # -- what would be -----------------------------------------------------------------------------------------------
 
@@ -198,19 +222,36 @@ class PaceJudge:
 
     def _is_steady(self, levels: Mapping[int, int], known: Mapping[int, int], needed: float, last: int) -> bool:
         """Whether other levels would have been better in most of the rounds, and not just by what they come to."""
-        count = min(last, *(len(self._rates[worker]) for worker in known))
-        rounds = [{worker: self._rates[worker][-1 - i] for worker in known} for i in range(count)]
+        count = min(last, *(len(self._done[worker]) for worker in known))
+        extra = self._extra()
+        rounds = [{worker: self._done[worker][-1 - i].rate(extra) for worker in known} for i in range(count)]
         better = [self._seconds(known, rates) > (1 + needed / 2) * self._seconds(levels, rates) for rates in rounds]
         return sum(better) >= STEADY * count
 
     def _medians(self, last: int = WINDOW) -> dict[int, float]:
-        return {worker: median(list(r)[-last:]) for worker, r in self._rates.items() if worker in self._levels}
+        """Worker -> its lines a second, those that its tasks cost besides included."""
+        extra = self._extra()
+        present = {worker: list(done)[-last:] for worker, done in self._done.items() if worker in self._levels}
+        return {worker: median(one.rate(extra) for one in done) for worker, done in present.items()}
+
+    def _extra(self) -> float:
+        """How many lines a task costs besides its own, by tasks of different size; until then a share of them."""
+        found = []
+        for sizes in self._by_size.values():
+            known = sorted(size for size, seconds in sizes.items() if len(seconds) > 1)
+            if known and known[-1] >= 1.5 * known[0]:
+                short, long = median(sizes[known[0]]), median(sizes[known[-1]])
+                costs = (known[-1] * short - known[0] * long) / (long - short) if long > short else math.inf
+                found.append(min(max(0.0, costs), 10.0 * known[-1]))
+        tasks = SeatWeights(Counter(self._levels.values())).total
+        return median(found) if found else EXTRA * median(self._lines) / tasks if self._lines else 0.0
 
     def _seconds(self, levels: Mapping[int, int], rates: Mapping[int, float]) -> float:
         """How long a round would take."""
         weights = SeatWeights(Counter(levels.values()))
         each = median(self._lines) / weights.total
-        longest = max(weights.of(level) * each / rates[worker] for worker, level in levels.items())
+        extra = self._extra()
+        longest = max(weights.of(level) * (each + extra) / rates[worker] for worker, level in levels.items())
         fewest, most = min(self._idle), max(self._idle)
         least = median(self._idle[fewest])
         a_task = max(0.0, (median(self._idle[most]) - least) / (most - fewest)) if most > fewest else 0.0

@@ -2,7 +2,7 @@
 
 One signature serves all commitments that are logged together: it is over the root of their Merkle tree (RFC 6962), and
 each worker gets its own path. The round's attempt is in it: a round in progress is not in the log, so that a manager
-that was killed begins it anew, honestly, and what was bound in the attempt before may never be logged (SPEC, 3.19).
+that was killed begins it anew, honestly, and what was bound in the attempt before may never be logged (SPEC, 3.18).
 """
 
 from __future__ import annotations
