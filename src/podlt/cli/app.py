@@ -17,6 +17,7 @@ from podlt.cli.attest import attest
 from podlt.cli.audit import audit
 from podlt.cli.bench import BENCHES, bench
 from podlt.cli.bundle import bundle
+from podlt.cli.checker import checker
 from podlt.cli.conformance import conformance
 from podlt.cli.data import data_app
 from podlt.cli.demo import demo
@@ -84,7 +85,7 @@ BEFORE = "Before, and to measure"
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     TRAINS: (demo, init, train, manager, finish, predict, export, report, backup, restore),
     LENDS: (worker, receipts),
-    CHECKS: (verify, audit, reproduce, show, ledger, head, bundle, attest),
+    CHECKS: (verify, audit, reproduce, show, ledger, head, bundle, checker, attest),
     BEFORE: (doctor, plan, simulate, arena, bench, conformance),
 }
 """By whom they are used."""
