@@ -19,6 +19,7 @@ from podlt.cli.bench import BENCHES, bench
 from podlt.cli.bundle import bundle
 from podlt.cli.checker import checker
 from podlt.cli.conformance import conformance
+from podlt.cli.dashboard import dashboard
 from podlt.cli.data import data_app
 from podlt.cli.demo import demo
 from podlt.cli.deposits import workers_app
@@ -83,7 +84,7 @@ TRAINS, LENDS, CHECKS = "Who trains", "Who lends a machine", "Who checks"
 BEFORE = "Before, and to measure"
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    TRAINS: (demo, init, train, manager, finish, predict, export, report, backup, restore),
+    TRAINS: (demo, init, train, manager, dashboard, finish, predict, export, report, backup, restore),
     LENDS: (worker, receipts),
     CHECKS: (verify, audit, reproduce, show, ledger, head, bundle, checker, attest),
     BEFORE: (doctor, plan, simulate, arena, bench, conformance),

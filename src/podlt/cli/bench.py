@@ -35,6 +35,7 @@ BENCHES = {
     "manager": "the manager's processor time a worker and round, by the number of workers",
     "free-moves": "what the rules leave a manager free to do, and what verify says of it",
     "device": "exact arithmetic on a GPU: checked against the golden digests, then timed",
+    "page": "how large the dashboard is, and how long a run of many rounds takes to open in a browser",
     "launches": "kernel launches and bytes of exact operations on a GPU, counted without one",
 }
 
