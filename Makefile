@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Tests start many processes: without byte code each would compile all of podlt anew, for a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-all chaos lint clean
+.PHONY: setup demo docs test test-all chaos lint clean
 
 setup: $(READY)
 
@@ -28,6 +28,12 @@ test: setup lint
 # With as many drawn examples of each rule as its test asks for; `make test` draws at most 40 where a test says nothing.
 test-all: setup lint
 	PODLT_ALL_TESTS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m ''
+
+# Warnings are errors; the doctests of pages and docstrings are executed by the tests.
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo build/docs/index.html
 
 chaos: setup
 	$(BIN)/python -m pytest -q -m chaos

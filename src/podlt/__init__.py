@@ -12,7 +12,7 @@ Other errors are in `podlt.errors`, callbacks in `podlt.callbacks`, events in `p
 from __future__ import annotations
 
 import sys
-from importlib import import_module
+from importlib import import_module, metadata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +84,8 @@ def __getattr__(name: str) -> Any:
     Raises:
         AttributeError: there is no such name; MissingPackageError, an ImportError: what it needs is not installed.
     """
+    if name == "__version__":
+        return metadata.version("podlt")
     if name in _PACKAGES:
         return import_module(f"podlt.{name}")
     if name not in _HOMES:

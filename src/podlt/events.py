@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import ClassVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -126,6 +127,16 @@ class Invited(Event, frozen=True, tag="invited"):
     operator: str = ""
 
     @property
+    def host(self) -> str:
+        """By which workers reach the server."""
+        return urlsplit(self.server).hostname or self.server
+
+    @property
+    def port(self) -> int:
+        """Where the server listens."""
+        return urlsplit(self.server).port or 443
+
+    @property
     def lines_for_people(self) -> list[str]:
         """The command to send to whoever shall work: lines that a shell joins, so that any terminal copies it whole."""
         command = f"podlt worker {self.invitation}"
@@ -138,6 +149,8 @@ class Invited(Event, frozen=True, tag="invited"):
             *whole,
             "",
             f"or with the file {self.path}/{self.file}",
+            f"open TCP port {self.port} for inbound connections: workers connect to",
+            f"{self.host} there, and the port stays the run's",
             *self._about_operators,
             "",
         ]

@@ -14,7 +14,7 @@ from importlib import metadata
 from podlt.errors import ExitCode, PodltError
 from podlt.extras import missing_package
 
-WHERE = '"Reporting a fault" in podlt\'s README.md'
+WHERE = '"Reporting a fault" in docs/FAQ.md of podlt'
 
 _SECRETS = (
     (re.compile(r"podlt1-[\w-]+"), "podlt1-..."),  # an invitation holds a secret

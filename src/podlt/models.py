@@ -8,9 +8,35 @@ import torch
 from torch import nn
 
 
-def mlp(inputs: int, hidden: int, outputs: int) -> nn.Module:
-    """A perceptron with one hidden layer: (n, inputs) -> (n, outputs)."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+class Unit(nn.Module):
+    """Numbers of mean 0 and deviation 1 to the unit of what is predicted, such as euros."""
+
+    def __init__(self, mean: float, deviation: float) -> None:
+        super().__init__()
+        self.mean, self.deviation = mean, deviation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Of any shape."""
+        return x * self.deviation + self.mean
+
+
+def in_unit(network: nn.Sequential, mean: float, deviation: float) -> nn.Sequential:
+    """The network, with a `Unit` behind it if there is one to speak of."""
+    return network if (mean, deviation) == (0.0, 1.0) else network.append(Unit(mean, deviation))
+
+
+def mlp(inputs: int, hidden: int, outputs: int, mean: float = 0.0, deviation: float = 1.0) -> nn.Module:
+    """A perceptron with one hidden layer: (n, inputs) -> (n, outputs).
+
+    Args:
+        inputs: numbers of a line, however they are shaped.
+        hidden: of the layer between.
+        outputs: classes, or 1 for a number.
+        mean: of the number that is predicted: where the outputs begin.
+        deviation: likewise.
+    """
+    network = nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+    return in_unit(network, mean, deviation)
 
 
 class Image(nn.Module):
@@ -42,17 +68,26 @@ def cnn(side: int = 28, channels: int = 1, outputs: int = 10) -> nn.Module:
 class EmbeddingMLP(nn.Module):
     """Embeddings of categories, and numbers: (n, columns) whole numbers and (n, numeric) floats -> (n, outputs)."""
 
-    def __init__(self, cardinalities: list[int], numeric: int, hidden: int = 64, outputs: int = 2) -> None:
+    def __init__(
+        self,
+        cardinalities: list[int],
+        numeric: int,
+        hidden: int = 64,
+        outputs: int = 2,
+        mean: float = 0.0,
+        deviation: float = 1.0,
+    ) -> None:
         super().__init__()
         widths = [min(8, (size + 1) // 2 + 1) for size in cardinalities]
         self.embeddings = nn.ModuleList(nn.Embedding(size, w) for size, w in zip(cardinalities, widths, strict=True))
-        self.layers = nn.Sequential(
+        layers = nn.Sequential(
             nn.Linear(sum(widths) + numeric, hidden),
             nn.ReLU(),
             nn.Linear(hidden, hidden // 2),
             nn.ReLU(),
             nn.Linear(hidden // 2, outputs),
         )
+        self.layers = in_unit(layers, mean, deviation)
 
     def forward(self, numeric: torch.Tensor, categorical: torch.Tensor) -> torch.Tensor:
         """Logits."""
@@ -60,9 +95,41 @@ class EmbeddingMLP(nn.Module):
         return self.layers(torch.cat([*parts, numeric], dim=1))  # type: ignore[no-any-return]
 
 
-def embedding_mlp(cardinalities: list[int], numeric: int, hidden: int = 64, outputs: int = 2) -> nn.Module:
-    """A network for tables; in a recipe, args = {cardinalities = "@cardinalities", numeric = "@numeric"}."""
-    return EmbeddingMLP(cardinalities, numeric, hidden, outputs)
+class CategoryMLP(EmbeddingMLP):
+    """Embeddings of categories alone: (n, columns) whole numbers -> (n, outputs)."""
+
+    def forward(self, categorical: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """Logits."""
+        parts = [embedding(categorical[:, i]) for i, embedding in enumerate(self.embeddings)]
+        return self.layers(torch.cat(parts, dim=1))  # type: ignore[no-any-return]
+
+
+def embedding_mlp(
+    cardinalities: list[int],
+    numeric: int,
+    hidden: int = 64,
+    outputs: int = 2,
+    mean: float = 0.0,
+    deviation: float = 1.0,
+) -> nn.Module:
+    """A network for tables; in a recipe, args = {cardinalities = "@cardinalities", numeric = 7}.
+
+    Args:
+        cardinalities: values of each categorical column, and one for any other.
+        numeric: columns of numbers and dates.
+        hidden: of the first layer.
+        outputs: classes, or 1 for a number.
+        mean: of the number that is predicted: where the outputs begin.
+        deviation: likewise.
+    """
+    return EmbeddingMLP(cardinalities, numeric, hidden, outputs, mean, deviation)
+
+
+def category_mlp(
+    cardinalities: list[int], hidden: int = 64, outputs: int = 2, mean: float = 0.0, deviation: float = 1.0
+) -> nn.Module:
+    """The same for tables of categories alone. Arguments as `embedding_mlp`."""
+    return CategoryMLP(cardinalities, 0, hidden, outputs, mean, deviation)
 
 
 class TransformerBlock(nn.Module):

@@ -6,6 +6,7 @@ of the run's log.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -336,9 +337,21 @@ def _convert(document: Any, where: str) -> Recipe:
     try:
         recipe = msgspec.convert(document, Recipe)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{where}: {error}") from None
+        raise UsageError(f"{where}: {_said(str(error))}") from None
     check(recipe, where)
     return recipe
+
+
+def _said(fault: str) -> str:
+    """What msgspec says, in a recipe's words: `$.data` is the table [data]."""
+    found = re.fullmatch(r"Object (missing required|contains unknown) field `(\w+)`(?: - at `\$\.?(.*)`)?", fault)
+    if found is None:
+        return fault
+    kind, field, table = found.groups()
+    place = f"the field {field} of [{table}]" if table else f"[{field}]"
+    if kind == "missing required":
+        return f"{place} is missing; podlt init writes a whole recipe, podlt recipe new FILE one with every field"
+    return f"{place} is none that a recipe has; podlt recipe new FILE writes one with every field"
 
 
 def check(recipe: Recipe, where: str = "recipe") -> None:

@@ -14,30 +14,37 @@ from podlt import canonical
 from podlt.errors import UsageError
 from podlt.recipe import Recipe
 
+EXAMPLES = {"--set": "training.epochs=3", "--arg": "hidden=64"}
+"""Options that take NAME=VALUE -> an example, for errors."""
+
 _WORD = re.compile(r"[A-Za-z_][\w./:@-]*")
 
 
-def read_changes(assignments: Iterable[str]) -> dict[str, Any]:
+def read_changes(assignments: Iterable[str], option: str = "--set") -> dict[str, Any]:
     """Fields and their new values, of texts such as "training.epochs=3"; a value is TOML, and a bare word is a text.
+
+    Args:
+        assignments: as the user wrote them.
+        option: by which, for errors.
 
     Raises:
         UsageError: one is not FIELD=VALUE.
     """
-    return dict(_read(text) for text in assignments)
+    return dict(_read(text, option) for text in assignments)
 
 
-def _read(text: str) -> tuple[str, Any]:
+def _read(text: str, option: str) -> tuple[str, Any]:
     path, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not path or not value:
-        raise UsageError(f"--set {text}: expected FIELD=VALUE, such as training.epochs=3")
+        raise UsageError(f"{option} {text}: expected NAME=VALUE, such as {EXAMPLES[option]}")
     try:
         found = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
         if not _WORD.fullmatch(value):
-            raise UsageError(f"--set {text}: {value!r} is no TOML value (texts with blanks go in quotes)") from None
+            raise UsageError(f"{option} {text}: {value!r} is no TOML value (texts with blanks go in quotes)") from None
         return path, value
     if set(found) != {"value"}:
-        raise UsageError(f"--set {text}: expected one value")
+        raise UsageError(f"{option} {text}: expected one value")
     return path, found["value"]
 
 

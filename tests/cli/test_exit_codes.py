@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from podlt.errors import ExitCode, NotCheckedError, PodltError
 from podlt.store.archive import ArchiveWriter
 from podlt.store.run_names import ACCESS
 
-README = Path(__file__).parents[2] / "README.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +77,7 @@ def test_a_crash_ends_with_70_says_that_it_is_no_finding_and_keeps_its_traceback
     assert "report it" in third and "podlt 0" in third and '"Reporting a fault"' in third
     report = report_of(outcome, temporary)
     assert "command: podlt ledger somewhere" in report and "Traceback" in report and type(error).__name__ in report
-    assert "### Reporting a fault" in README.read_text(encoding="utf-8")
+    assert "## Reporting a fault" in (DOCS / "FAQ.md").read_text(encoding="utf-8")
 
 
 def test_debug_shows_the_traceback_of_a_crash(podlt: Podlt, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,8 +203,9 @@ def test_every_error_of_podlt_has_a_code_of_the_table_and_one_alone_says_that_so
     assert all(e.exit_code in set(ExitCode) for e in found)
 
 
-def test_help_and_readme_have_the_table_of_the_code() -> None:
-    table = README.read_text(encoding="utf-8").partition("## Exit codes")[2].partition("###")[0]
+def test_help_and_reference_have_the_table_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS)
+    table = import_module("cli_reference").reference().partition("## Exit codes")[2].partition("##")[0]
     assert [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.M)] == sorted(ExitCode)
     promised = " ".join(HELP.split()).partition("Exit codes: ")[2]
     assert [int(code) for code in re.findall(r"(?:^|; )(\d+) ", promised)] == sorted(ExitCode)

@@ -104,7 +104,6 @@ HEAVIER = {
     ("train", "digits"): ("podlt train", "train"),
     ("demo", "--recipe", "digits"): ("podlt demo", "train"),
     ("audit", "RUN"): ("podlt audit", "train"),
-    ("report", "RUN"): ("podlt report", "train"),
     ("conformance",): ("podlt conformance", "train"),
     ("data", "describe", "digits"): ("podlt data describe", "train"),
     ("bench", "overhead"): ("podlt bench overhead", "train"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cli_calls import Podlt
 
-from podlt.cli.worker_limits import Hours, moment_of, size_of
+from podlt.cli.worker_limits import Hours, WorkingTime, moment_of, size_of
 from podlt.cli.worker_output import plain
 from podlt.errors import UsageError
 from podlt.network.worker import events as told
@@ -203,3 +203,15 @@ def test_a_manager_that_is_stopped_before_anybody_came_says_how_to_go_on_and_inv
         stage.until(lambda: len(stage.events("invited")) == 2)
         first, again = stage.events("invited")
         assert first == again
+
+
+def test_an_owners_buttons_pause_resume_and_stop_a_worker() -> None:
+    leaving = WorkingTime(None, Hours.parse(""))
+    assert leaving() == "" and not leaving.stopping
+    leaving.press("pause")
+    assert leaving() == "paused by its owner" and leaving.comes_back and not leaving.stopping
+    leaving.press("resume")
+    assert leaving() == ""
+    leaving.press("pause")
+    leaving.press("stop")
+    assert leaving() == "stopped by its owner" and leaving.stopping and not leaving.comes_back

@@ -20,6 +20,7 @@ def test_no_line_is_wider_than_a_terminal() -> None:
     assert len(LINE) > 800
     assert max(map(len, INVITED.lines_for_people)) < 80
     assert any("runs/mnist/invitation.txt" in line for line in INVITED.lines_for_people)
+    assert any("open TCP port 4222" in line for line in INVITED.lines_for_people)
 
 
 def test_a_shell_that_the_lines_are_pasted_into_runs_one_command() -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import inspect
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,13 +17,18 @@ from podlt.cli.attest import attest
 from podlt.cli.audit import audit
 from podlt.cli.bench import BENCHES, bench
 from podlt.cli.bundle import bundle
+from podlt.cli.checker import checker
 from podlt.cli.conformance import conformance
+from podlt.cli.dashboard import dashboard
 from podlt.cli.data import data_app
 from podlt.cli.demo import demo
 from podlt.cli.deposits import workers_app
+from podlt.cli.doctor import doctor
 from podlt.cli.export import export
 from podlt.cli.finish import finish
 from podlt.cli.head import head
+from podlt.cli.help import complete
+from podlt.cli.init import init
 from podlt.cli.key import key_app
 from podlt.cli.ledger import ledger
 from podlt.cli.manager import manager
@@ -65,7 +68,11 @@ HELP = """Train a network on machines you do not control, and prove that the wor
 
 First try: [bold]podlt demo[/bold] (MNIST over 50 workers, three of whom cheat; then verified)
 
-Your own: [bold]podlt recipe new my.toml[/bold], then [bold]podlt train my.toml[/bold]
+Train your own data: [bold]podlt init my.toml[/bold], then [bold]podlt train my.toml[/bold]
+
+Lend a machine: [bold]podlt doctor --for worker[/bold], then [bold]podlt worker INVITATION[/bold]
+
+Check what you were sent: [bold]podlt verify FILE[/bold]
 
 Exit codes: 0 all that was asked for holds, or is done; 1 something fails, and only that;
 2 usage, which you can repair (a wrong argument, a missing package);
@@ -73,14 +80,20 @@ Exit codes: 0 all that was asked for holds, or is done; 1 something fails, and o
 4 nothing fails, but something asked for was not checked; 70 a crash of podlt; 130 interrupted.
 """
 
+TRAINS, LENDS, CHECKS = "Who trains", "Who lends a machine", "Who checks"
+BEFORE = "Before, and to measure"
+
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Train": (train, finish, demo),
-    "Train on other machines": (manager, worker),
-    "Use": (predict, export),
-    "Keep": (backup, restore, bundle, head, attest),
-    "Look and check": (verify, audit, reproduce, show, ledger, receipts, report),
-    "Measure": (plan, simulate, arena, bench, conformance),
+    TRAINS: (demo, init, train, manager, dashboard, finish, predict, export, report, backup, restore),
+    LENDS: (worker, receipts),
+    CHECKS: (verify, audit, reproduce, show, ledger, head, bundle, checker, attest),
+    BEFORE: (doctor, plan, simulate, arena, bench, conformance),
 }
+"""By whom they are used."""
+
+GROUPS = {"recipe": (recipe_app, TRAINS), "data": (data_app, TRAINS), "workers": (workers_app, TRAINS)}
+GROUPS |= {"store": (store_app, TRAINS), "key": (key_app, LENDS), "witness": (witness_app, CHECKS)}
+"""Commands that have commands."""
 
 
 def build() -> typer.Typer:
@@ -98,12 +111,8 @@ def build() -> typer.Typer:
         for command in commands:
             own = {"allow_extra_args": True, "ignore_unknown_options": True} if command is bench else None
             app.command(rich_help_panel=panel, context_settings=own)(command)
-    app.add_typer(recipe_app, name="recipe", rich_help_panel="Prepare")
-    app.add_typer(data_app, name="data", rich_help_panel="Prepare")
-    app.add_typer(store_app, name="store", rich_help_panel="Keep")
-    app.add_typer(workers_app, name="workers", rich_help_panel="Train on other machines")
-    app.add_typer(witness_app, name="witness", rich_help_panel="Look and check")
-    app.add_typer(key_app, name="key", rich_help_panel="Train on other machines")
+    for name, (group, panel) in GROUPS.items():
+        app.add_typer(group, name=name, rich_help_panel=panel)
     return app
 
 
@@ -135,14 +144,14 @@ def run(argv: Sequence[str] | None = None) -> int:
     command: Any = None
     try:
         command = get_command(build())
-        _join_lines(command)
+        complete(command)
         code = command.main(args=given, prog_name="podlt", obj=options, standalone_mode=False)
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     except BaseException as error:
         return _failed(error, _name_of(command, given), given, options)
-    if code == ExitCode.INTERRUPTED:  # what typer makes of a KeyboardInterrupt
-        return _tell("interrupted", options.hint, ExitCode.INTERRUPTED)
+    if code == ExitCode.INTERRUPTED:  # what typer makes of a KeyboardInterrupt: no error, somebody wanted it
+        return _tell("interrupted", options.hint, ExitCode.INTERRUPTED, "")
     return code if isinstance(code, int) else ExitCode.HOLDS
 
 
@@ -202,13 +211,6 @@ def _name_of(command: Any, argv: Sequence[str]) -> str:
     return " ".join(words)
 
 
-def _join_lines(command: Any) -> None:
-    """Makes each paragraph of the helps one line, which fits any terminal: in docstrings they are broken for ours."""
-    for each in getattr(command, "commands", {}).values():
-        _join_lines(each)
-        each.help = re.sub(r"(?<=\S)\n *(?=\S)", " ", inspect.cleandoc(each.help or ""))
-
-
 def _usage(error: Any) -> int:
     """Shows what typer says of wrong arguments."""
     from typer.rich_utils import rich_format_error
@@ -218,8 +220,8 @@ def _usage(error: Any) -> int:
     return ExitCode.USAGE
 
 
-def _tell(message: str, hint: str, code: int) -> int:
-    typer.echo(f"error: {chr(10).join(map(printable, message.splitlines()))}", err=True)
+def _tell(message: str, hint: str, code: int, kind: str = "error: ") -> int:
+    typer.echo(f"{kind}{chr(10).join(map(printable, message.splitlines()))}", err=True)
     if hint:
         typer.echo(f"hint: {hint}", err=True)
     return code

@@ -20,6 +20,7 @@ BENCHES = {
     "fleet": "processor time of a manager, by how many workers it has",
     "unequal": "what a machine that is far slower than the others costs, and one that answers at the last moment",
     "verify": "how long a log of many rounds takes to verify",
+    "browser": "how long a browser takes to verify the bundle of a run of many rounds",
     "aggregates": "what sums and fingerprints cost worker, manager and auditor",
     "arithmetic": "exact arithmetic against stock float32",
     "nodes": "where a step's time goes: each operation of a captured model, exact and stock",
@@ -34,6 +35,7 @@ BENCHES = {
     "manager": "the manager's processor time a worker and round, by the number of workers",
     "free-moves": "what the rules leave a manager free to do, and what verify says of it",
     "device": "exact arithmetic on a GPU: checked against the golden digests, then timed",
+    "page": "how large the dashboard is, and how long a run of many rounds takes to open in a browser",
     "launches": "kernel launches and bytes of exact operations on a GPU, counted without one",
 }
 

@@ -24,20 +24,14 @@ Source = Annotated[
 
 @data_app.command()
 def fetch(source: Source) -> None:
-    """Fetch a set, check its digests, and keep it prepared in the cache ($PODLT_CACHE or ~/.cache/podlt).
-
-    Example: podlt data fetch mnist
-    """
+    """Fetch a set, check its digests, and keep it prepared in the cache ($PODLT_CACHE or ~/.cache/podlt)."""
     prepared, _ = _prepare(source)
     typer.echo(f"{prepared.source}: ready, root {prepared.train.root.hex()}")
 
 
 @data_app.command()
 def describe(source: Source) -> None:
-    """Say how many lines there are, what is in them, and what a recipe can take from them as "@name".
-
-    Example: podlt data describe my.toml
-    """
+    """Say how many lines there are, what is in them, and what a recipe can take from them as "@name"."""
     from podlt.data.describe import describe as describe_prepared
     from podlt.data.describe import precision_warnings
 

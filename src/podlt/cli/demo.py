@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 from rich.console import Console
 
 from podlt.cli.audit import audited, not_known, summary
+from podlt.cli.dashboard import BrowserOption, DashboardOptions
 from podlt.cli.findings import print_findings
 from podlt.cli.options import console, options_of, shown
 from podlt.cli.report import write_report
@@ -34,10 +36,12 @@ def demo(
         Path | None, typer.Option(metavar="DIR", help="The directory to make; runs/demo-TIME by default.")
     ] = None,
     recipe: Annotated[str, typer.Option(metavar="RECIPE", help="What to train.")] = "mnist-mlp",
+    browser: BrowserOption = False,
 ) -> None:
     """Train MNIST over 50 workers, three of whom cheat; see them caught; verify, audit, write the report.
 
-    Says of every claim of the run whether it holds, fails, or was not checked.
+    Prints the address of a page that shows it as it happens. Says of every claim of the run whether it holds, fails, or
+    was not checked.
 
     Takes one or two minutes on two cores. `--recipe digits` takes seconds, and downloads nothing.
 
@@ -46,7 +50,8 @@ def demo(
     out = console()
     path = run if run is not None else Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
     out.print(f"[bold]1. Train[/bold] {recipe} over untrusted workers; simulated cheats: {', '.join(CHEATS)}")
-    perform(options_of(context), RunOptions(recipe, run=path), OwnMachines(cheat=CHEATS))
+    page = DashboardOptions(dashboard=True, browser=browser)
+    perform(options_of(context), RunOptions(recipe, run=path), OwnMachines(cheat=CHEATS), page=page)
     print_summary(path, out, following=False)
     _print_damage(path, out)
     out.print("\n[bold]2. Verify[/bold] what the run claims, as anybody can who has its files; no PyTorch is needed")
@@ -61,15 +66,23 @@ def demo(
     for sentence in not_known(audit):
         out.print(f"  {shown(sentence)}", soft_wrap=True)
     out.print("\n[bold]4. Look[/bold]")
-    out.print(f"  report: {write_report(path)}", soft_wrap=True)
-    out.print(f"  podlt audit {path} --fraction 1  [dim]all tasks; finds every fake that is in the model[/dim]")
-    out.print(f"  podlt bundle {path}  [dim]one file that a stranger can verify[/dim]")
-    out.print(f"  podlt show {path} | podlt ledger {path}")
+    out.print(f"  report: {write_report(path)}  [dim]open it in a browser: the page, in one file[/dim]", soft_wrap=True)
+    named = shown(shlex.quote(str(path)))
+    for command, what in (
+        (f"podlt dashboard {named}", "the page again"),
+        (f"podlt report {named}", "writes that file again"),
+        (f"podlt audit {named} --fraction 1", "all tasks; finds every fake that is in the model"),
+        (f"podlt bundle {named}", "one file that a stranger can verify"),
+        (f"podlt ledger {named}", "who has earned what"),
+    ):
+        out.print(f"  {command}  [dim]{what}[/dim]", soft_wrap=True)
 
 
 def _print_damage(run: Path, out: Console) -> None:
-    """What the cheaters did to the model before they were caught."""
+    """What each cheater gained, and what it did to the model, before it was caught."""
+    from podlt.manager.events import metrics_text
     from podlt.report.summary import summarise
+    from podlt.report.words import cheater_text
 
     came_to = summarise(run)
     applied = sum(cheater.applied for cheater in came_to.cheaters)
@@ -77,10 +90,12 @@ def _print_damage(run: Path, out: Console) -> None:
     share = applied / max(1, came_to.updates)
     out.print(
         f"\n[bold]What the fakes did[/bold]: of {given} fakes, {applied} went into the model before their workers were "
-        f"caught: {share:.2%} of its {came_to.updates:,} updates. They stay in it; the figures on the test set are "
-        "those of the model with them.",
+        f"caught: {share:.2%} of its {came_to.updates:,} updates. They stay in it; with them, the test set gives "
+        f"{metrics_text(came_to.metrics) or 'no figures'}.",
         soft_wrap=True,
     )
+    for cheater in came_to.cheaters:
+        out.print(f"  {shown(cheater_text(cheater))}", soft_wrap=True)
 
 
 def _print_claims(command: str, findings: Sequence[Finding], out: Console) -> None:

@@ -24,8 +24,6 @@ def export(
     DIR gets model.safetensors, which plain PyTorch loads strictly, and inference.json: columns, means, codes, class
     names, loss. A model of transformers is written as its save_pretrained does, for from_pretrained. Nothing private is
     in it: no key, no path of this machine, no line of the data.
-
-    Example: podlt export runs/mnist mnist-model --onnx
     """
     from podlt.manager.trained import export as write
     from podlt.manager.trained import module_of

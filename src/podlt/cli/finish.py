@@ -23,12 +23,13 @@ def finish(
 
     A process that works on the run ends it after the round in progress. A run that was stopped is resumed for
     that alone. The log says that it ended early, and why.
-
-    Example: podlt finish runs/mine --reason "good enough"
     """
     from podlt import api
+    from podlt.manager.directory import RunDirectory
+    from podlt.manager.resume import is_complete
 
-    options_of(context).hint = f"what is left of the run can be resumed with: podlt train --resume {run}"
+    if not is_complete(RunDirectory.existing(run)):
+        options_of(context).hint = f"what is left of the run can be resumed with: podlt train --resume {run}"
     with listener(quiet=quiet, as_json=as_json) as show:
         result = api.finish(run, reason, listener=show)
     options_of(context).hint = ""

@@ -28,10 +28,7 @@ def show(
     identities: Annotated[int, typer.Option(min=1, max=1000, help="Of so many workers in one process.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the public key: what a manager allows, pays and, perhaps, revokes. It is no secret.
-
-    Example: podlt key show
-    """
+    """Print the public key: what a manager allows, pays and, perhaps, revokes. It is no secret."""
     from podlt.network.access import worker_key
 
     path = key or worker_key.default_path()
@@ -45,10 +42,7 @@ def show(
 
 @key_app.command()
 def backup(key: KeyFile = None) -> None:
-    """Print the private key as one line to keep in a safe place. Whoever reads it is the worker.
-
-    Example: podlt key backup > /media/usb/podlt-key.txt
-    """
+    """Print the private key as one line to keep in a safe place. Whoever reads it is the worker."""
     from podlt.network.access import worker_key
 
     typer.echo(worker_key.backup(worker_key.load_key(key or worker_key.default_path())))
@@ -65,8 +59,6 @@ def restore(
     """Make the key file from a line that `podlt key backup` printed. An existing key is never overwritten.
 
     The line is not taken as an argument: arguments are seen by everybody on a machine, and stay in histories.
-
-    Example: podlt key restore /media/usb/podlt-key.txt
     """
     from podlt.network.access import worker_key
 

@@ -27,8 +27,6 @@ def ledger(
 
     The treasury is the manager's own account: what it owes and has paid, as a negative number. All accounts sum to
     zero, in every round.
-
-    Example: podlt ledger runs/mnist --csv > credits.csv
     """
     if as_csv and as_json:
         raise UsageError("expected one of --csv and --json, got both")

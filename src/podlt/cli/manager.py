@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from podlt.cli.dashboard import DashboardOptions
 from podlt.cli.groups import grouped
 from podlt.cli.monitoring_options import MonitoringOptions
 from podlt.cli.options import options_of
@@ -135,7 +136,13 @@ class OtherMachines:
 
 
 @grouped
-def manager(context: typer.Context, which: RunOptions, machines: OtherMachines, watching: MonitoringOptions) -> None:
+def manager(
+    context: typer.Context,
+    which: RunOptions,
+    machines: OtherMachines,
+    watching: MonitoringOptions,
+    page: DashboardOptions,
+) -> None:
     """Train a recipe over workers on other machines, with the proof; or resume such a run.
 
     Prints one line to send to whoever shall work: podlt worker INVITATION. Workers may come and go at any time. A
@@ -151,4 +158,4 @@ def manager(context: typer.Context, which: RunOptions, machines: OtherMachines, 
     """
     if watching.quiet:  # the server's warnings go into the log, if there is one, and nowhere else
         logging.getLogger("podlt.network").addHandler(logging.NullHandler())
-    train_and_summarise(options_of(context), which, machines, watching)
+    train_and_summarise(options_of(context), which, machines, watching, page)

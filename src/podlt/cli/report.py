@@ -24,7 +24,7 @@ def report(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write one self-contained HTML file: what was checked and what was not, loss, accuracy, workers, checks, ledger.
+    """Write the dashboard of a run as one HTML file, which loads nothing: open it in any browser, mail it, keep it.
 
     The run is verified as by podlt verify; what only podlt audit checks is marked as not checked.
 
@@ -50,12 +50,13 @@ def make_report(run: Path, out: Path | None = None) -> tuple[Path, Verification]
         InvalidProofError: its log breaks the rules, so that there is nothing to show.
         StorageError: the file cannot be written.
     """
-    from podlt.report.figures import read_figures
-    from podlt.report.history import read_history
-    from podlt.report.page import page
+    from podlt.dashboard.claims import filled
+    from podlt.dashboard.page import report_page
+    from podlt.dashboard.source import read_messages
     from podlt.store.files import write_whole
 
-    history, verification = read_history(run), verified(run)
+    messages, verification = read_messages(run), verified(run)
+    messages.append({"t": "claims", **filled(verification)})
     target = out or (run / REPORT if run.is_dir() else run.with_name(run.name + ".html"))
-    write_whole(target, page(run.name, history, read_figures(run), verification).encode())
+    write_whole(target, report_page(run.name, messages).encode())
     return target, verification

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import typer
 
+from podlt.cli.dashboard import DashboardOptions, companion
 from podlt.cli.monitoring_options import MonitoringOptions
 from podlt.cli.options import Options, console
 from podlt.cli.recipes import find_recipe
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 SHOWN = MonitoringOptions()
 """Output for people, and nothing else."""
+
+NO_PAGE = DashboardOptions()
 
 
 class Machines(Protocol):
@@ -55,14 +58,22 @@ class Machines(Protocol):
         """Resumes a run. Arguments and errors as `podlt.api.resume`."""
 
 
-def train_and_summarise(options: Options, which: RunOptions, machines: Machines, watching: MonitoringOptions) -> None:
+def train_and_summarise(
+    options: Options, which: RunOptions, machines: Machines, watching: MonitoringOptions, page: DashboardOptions
+) -> None:
     """Begins or resumes a run, and prints what it came to. Errors as `perform`."""
-    path = perform(options, which, machines, watching)
+    path = perform(options, which, machines, watching, page)
     if not watching.silent:
         print_summary(path, console())
 
 
-def perform(options: Options, which: RunOptions, machines: Machines, watching: MonitoringOptions = SHOWN) -> Path:
+def perform(
+    options: Options,
+    which: RunOptions,
+    machines: Machines,
+    watching: MonitoringOptions = SHOWN,
+    page: DashboardOptions = NO_PAGE,
+) -> Path:
     """Begins or resumes a run, and shows how it goes until it ends; returns its directory.
 
     Args:
@@ -70,6 +81,7 @@ def perform(options: Options, which: RunOptions, machines: Machines, watching: M
         which: the run.
         machines: where its workers are.
         watching: what to show, and to whom.
+        page: whether to show it on a page, too.
 
     Raises:
         PodltError: as `podlt.api` says.
@@ -82,12 +94,15 @@ def perform(options: Options, which: RunOptions, machines: Machines, watching: M
     def follow(event: ev.Event) -> None:
         if type(event) in hints:
             options.hint = hints[type(event)](event)
+        if page_process is not None:
+            page_process(event)
         show(event)
 
     try:
         with (
             _sigterm_interrupts(),
             _trust_warnings(quiet=watching.quiet),
+            companion("run", page, _page_line(watching)) as page_process,
             monitored(watching.monitoring(), _echo_unless(watching.silent), follow, has_server=machines.has_server) as (
                 listen,
                 pages,
@@ -118,6 +133,11 @@ def _hints(command: str) -> Mapping[type[ev.Event], Callable[[Any], str]]:
         ev.Invited: lambda event: f"the invitation stays valid; resume with: {command} --resume {event.path}",
         ev.Started: lambda event: f"nothing that was logged is lost; resume with: {command} --resume {event.path}",
     }
+
+
+def _page_line(watching: MonitoringOptions) -> Callable[[str], object]:
+    """Says where the page is; scripts read standard output, so it is not said there."""
+    return (lambda line: typer.echo(line, err=True)) if watching.silent else typer.echo
 
 
 def _echo_unless(silent: bool) -> Callable[[str], object]:

@@ -37,7 +37,8 @@ def print_summary(run: Path, out: Console, *, following: bool = True) -> None:
             ("bundle", "one file that a stranger can verify"),
             ("show", "look into rounds, workers, entries"),
             ("ledger", "who has earned what"),
-            ("report", "one HTML page with plots"),
+            ("dashboard", "look at it on a page"),
+            ("report", "the page in one file"),
         ):
             out.print(f"  podlt {command} {shown(str(run))}  [dim]{why}[/dim]", soft_wrap=True)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 from rich.markup import escape
 
+from podlt.cli.dashboard import DashboardOptions
 from podlt.cli.groups import grouped
 from podlt.cli.monitoring_options import MonitoringOptions
 from podlt.cli.options import options_of
@@ -115,7 +116,13 @@ class OwnMachines:
 
 
 @grouped
-def train(context: typer.Context, which: RunOptions, machines: OwnMachines, watching: MonitoringOptions) -> None:
+def train(
+    context: typer.Context,
+    which: RunOptions,
+    machines: OwnMachines,
+    watching: MonitoringOptions,
+    page: DashboardOptions,
+) -> None:
     """Train a recipe over many workers of your own, with the proof; or resume such a run.
 
     A run can be stopped at any moment, by Ctrl-C or kill -9: nothing that was logged is lost, and a run that is resumed
@@ -137,4 +144,4 @@ def train(context: typer.Context, which: RunOptions, machines: OwnMachines, watc
 
               podlt train my.toml --engine ray --ray 10.0.0.1:6379 --ray-resource training=1
     """
-    train_and_summarise(options_of(context), which, machines, watching)
+    train_and_summarise(options_of(context), which, machines, watching, page)

@@ -5,21 +5,27 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
+from podlt.cli.dashboard import DashboardOptions, companion
 from podlt.cli.groups import grouped
 from podlt.cli.monitoring_options import LogOptions
 from podlt.cli.options import Options, options_of
-from podlt.cli.worker_limits import Hours, WorkerLimits, WorkingTime, moment_of
+from podlt.cli.worker_limits import Hours, WorkerLimits, WorkingTime, moment_of, size_text
 from podlt.cli.worker_output import Watch, worker_output
 from podlt.errors import EngineError, UsageError
 from podlt.network.worker import events
+
+if TYPE_CHECKING:
+    from podlt.dashboard.companion import DashboardCompanion
 
 FOLDER = ".podlt"
 
@@ -98,6 +104,7 @@ def worker(
     ],
     given: WorkerOptions,
     watching: LogOptions,
+    page: DashboardOptions,
 ) -> None:
     """Work for a run: needs outbound connections only, and runs no code of the manager's.
 
@@ -108,6 +115,8 @@ def worker(
     the log, a minute later at the latest; twice: at once. What is pending then vests later, as the terms say.
 
     Examples: podlt worker podlt1-... --cpus 4 --memory 8G --until 8h
+
+              podlt worker podlt1-... --dashboard     a page of what it does and earns, with a button to pause it
 
               podlt worker status
     """
@@ -120,10 +129,13 @@ def worker(
     make_folder(given.home)
     limits = WorkerLimits.given(given.memory, given.disk, given.bandwidth, given.home, given.device)
     leaving.take_signals()
-    with worker_output(watching) as tell:
+    with _page(page, watching, given, limits, leaving) as shown, worker_output(watching, shown) as tell:
+        outcome = None
         while True:
             leaving.wait(tell)
-            outcome = _work(invitation, given, limits, options, leaving, tell)
+            if outcome is not None and leaving.stopping:
+                break
+            outcome = _work(invitation, given, limits, options, leaving, tell, shown)
             if outcome.how != "left" or not leaving.comes_back:
                 break
         options.hint = ""
@@ -134,6 +146,35 @@ def worker(
     return None
 
 
+@contextmanager
+def _page(
+    asked: DashboardOptions, watching: LogOptions, given: WorkerOptions, limits: WorkerLimits, leaving: WorkingTime
+) -> Iterator[DashboardCompanion | None]:
+    """The page of this worker, if it is asked for, with what its owner gives. Errors as `companion`."""
+    shown = {
+        "Cores": str(given.cpus or "all"),
+        "Memory": size_text(limits.memory),
+        "Disk": size_text(limits.disk),
+        "Bandwidth": f"{size_text(limits.bandwidth)} a second" if limits.bandwidth else "no limit",
+        "Hours": given.hours or "always",
+        "Until": f"{datetime.fromtimestamp(leaving.moment):%Y-%m-%d %H:%M}" if leaving.moment else "the run's end",
+        "Device": given.device,
+        "Identities": str(given.identities),
+        "Folder": str(given.home),
+    }
+
+    def press(action: str) -> None:
+        leaving.press(action)
+        if page is not None:
+            page.say({"event": "paused", "paused": leaving.paused, "stopping": leaving.stopping})
+
+    def say(line: str) -> None:
+        typer.echo(line, err=watching.silent)
+
+    with companion("lender", asked, say, shown, press) as page:
+        yield page
+
+
 def _work(
     invitation: str,
     asked: WorkerOptions,
@@ -141,6 +182,7 @@ def _work(
     options: Options,
     leaving: WorkingTime,
     tell: events.WorkerListener,
+    page: DashboardCompanion | None,
 ) -> Any:
     """Works until the end; returns the outcome."""
     from podlt.data.cache import default_cache
@@ -182,7 +224,7 @@ def _work(
         leaving=leaving,
     )
     named = {urlsplit(url).hostname or "" for url in invited.servers}
-    watch = Watch(session, link, tell, leaving.moment)
+    watch = Watch(session, link, tell, leaving.moment, page)
     remembered = ConformanceCache(default_cache() / "conformance.json")
     executor = ChildExecutor(given.tasks, given.disk // 2, asked.home, remembered)
     try:

@@ -94,15 +94,19 @@ class Hours:
 
 
 class WorkingTime:
-    """Says when it is time to leave, and why: the owner's `--until` and `--hours`, Ctrl-C, or a polite kill.
+    """Says when it is time to leave, and why: the owner's `--until` and `--hours`, a button, Ctrl-C, or a polite kill.
 
     Args:
         moment: `--until`, in seconds since 1970.
         hours: `--hours`.
+
+    Attributes:
+        paused: whether the owner pressed a button, and not yet the other.
     """
 
     def __init__(self, moment: float | None, hours: Hours) -> None:
         self.moment, self._hours, self._reason = moment or 0.0, hours, ""
+        self.paused = False
 
     def take_signals(self) -> None:
         """Takes Ctrl-C and a polite kill as a wish to leave."""
@@ -115,20 +119,34 @@ class WorkingTime:
             os.kill(os.getpid(), number)
         self._reason = "stopped by its owner"
 
+    def press(self, action: str) -> None:
+        """Does what a button of the owner's page asks for: "pause", "resume" or "stop"."""
+        if action == "stop":
+            self._reason = self._reason or "stopped by its owner"
+        else:
+            self.paused = action == "pause"
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it leaves for good."""
+        return bool(self._for_good())
+
     def __call__(self) -> str:
-        return self._for_good() or ("" if self._hours.has(datetime.now()) else "its hours are over")
+        pause = "paused by its owner" if self.paused else ""
+        return self._for_good() or pause or ("" if self._hours.has(datetime.now()) else "its hours are over")
 
     @property
     def comes_back(self) -> bool:
-        """Whether it left for its hours alone."""
+        """Whether it left for its hours, or a pause, alone."""
         return not self._for_good()
 
     def wait(self, tell: events.WorkerListener) -> None:
-        """Waits until it works: for its hours, or the end."""
+        """Waits until it works: for its hours, the end of a pause, or the end."""
         if self():
-            tell(events.StepStarted(what="waiting for the hours in which it works"))
+            what = "paused by its owner" if self.paused else "waiting for the hours in which it works"
+            tell(events.StepStarted(what=what))
         while self() and not self._for_good():
-            time.sleep(1.0)
+            time.sleep(0.5)
 
     def _for_good(self) -> str:
         over = self.moment and time.time() >= self.moment
@@ -141,6 +159,11 @@ def size_of(option: str, text: str) -> int:
     if text and found is None:
         raise UsageError(f"{option} {text!r}: expected a size such as 512M or 8G")
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " ")) if found else 0
+
+
+def size_text(count: int) -> str:
+    """A number of bytes, for people; 0 is no bound."""
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB" if count else "no limit"
 
 
 def moment_of(text: str, now: datetime) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import typer
 
 from podlt.cli.event_writer import write_json
@@ -16,19 +17,21 @@ from podlt.network.worker import events
 from podlt.progress.text import write_text
 
 if TYPE_CHECKING:
+    from podlt.dashboard.companion import DashboardCompanion
     from podlt.network.worker.session import WorkerSession
 
-SHOW_SECONDS = 10.0
+SHOW_SECONDS, PAGE_SECONDS = 10.0, 1.0
 SLOW_SECONDS = 5.0
 """After so long without a first connection, it is worth saying why."""
 
 
 @contextmanager
-def worker_output(watching: LogOptions) -> Iterator[events.WorkerListener]:
-    """The listener of a worker process: prints events as the options ask for, and writes the log.
+def worker_output(watching: LogOptions, page: DashboardCompanion | None = None) -> Iterator[events.WorkerListener]:
+    """The listener of a worker process: prints events as the options ask for, writes the log, and tells the page.
 
     Args:
         watching: the options.
+        page: that shows the worker, if there is one.
 
     Raises:
         UsageError: an option of the log is malformed, its file cannot be written, or a package is missing.
@@ -39,6 +42,8 @@ def worker_output(watching: LogOptions) -> Iterator[events.WorkerListener]:
             listeners.append(write_json)
         elif not watching.quiet:
             listeners.append(_write_text)
+        if page is not None:
+            listeners.append(page)
         log = event_log_of(watching.monitoring(), stack)
         if log is not None:
             listeners.append(log.record)
@@ -80,9 +85,18 @@ class Watch:
         link: its connection.
         tell: gets the events.
         until: when it leaves, in seconds since 1970; 0 for never.
+        page: that shows the worker, if there is one.
     """
 
-    def __init__(self, session: WorkerSession, link: Any, tell: events.WorkerListener, until: float) -> None:
+    def __init__(
+        self,
+        session: WorkerSession,
+        link: Any,
+        tell: events.WorkerListener,
+        until: float,
+        page: DashboardCompanion | None = None,
+    ) -> None:
+        self._page, self._paged = page, 0.0
         self._session, self._books, self._link = session, session.books, link
         self._tell, self._until = tell, until
         self._begun = self._shown = time.monotonic()
@@ -112,11 +126,19 @@ class Watch:
         elif not self._ever and not self._said and now - self._begun > SLOW_SECONDS:
             self._tell(events.LinkDown(reason=plain(self._link.why) or "no answer yet"))
             self._said = True
+        if self._page is not None and now - self._paged >= PAGE_SECONDS:
+            self._paged = now
+            self._show(self._page, connected)
         if now - self._shown >= SHOW_SECONDS and self._ever:
             self._shown, progress = now, self._progress(connected)
             if progress != self._last:
                 self._last = progress
                 self._tell(progress)
+
+    def _show(self, page: DashboardCompanion, connected: bool) -> None:
+        """Tells the page what its owner sees of it at any time."""
+        page(self._progress(connected))
+        page.say({"event": "status", "workers": msgspec.to_builtins(self._books.status.workers)})
 
     def _progress(self, connected: bool) -> events.Progress:
         pending, vested, forfeited = self._books.totals()

@@ -12,7 +12,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -113,6 +113,24 @@ def idx_stream(source: str, name: str, path: Path, line_shape: tuple[int, ...]) 
         return file
 
     return Stream(source, name, np.dtype("u1"), line_shape, sizes[0], start)
+
+
+def npz_arrays(source: str, path: Path) -> list[Stream]:
+    """Streams over those arrays of an .npz archive that hold numbers by lines: what `npz_streams` would take.
+
+    Raises:
+        DataError: not an archive.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [entry.removesuffix(".npy") for entry in archive.namelist() if entry.endswith(".npy")]
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise DataError(source, None, f"not a readable npz archive: {error}") from None
+    found: list[Stream] = []
+    for name in names:
+        with suppress(DataError):
+            found += npz_streams(source, path, [name])
+    return found
 
 
 def npz_streams(source: str, path: Path, names: Sequence[str]) -> list[Stream]:

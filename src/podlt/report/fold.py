@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -50,15 +50,24 @@ def walk(run: Path) -> Iterator[Visit]:
         UsageError: there is no run.
         InvalidProofError: the rules do not allow an entry, or it is malformed.
     """
-    state = RunState()
     with closing(open_log(run)) as store:
-        for expected, (number, _, body) in enumerate(store.entries()):
-            if number != expected:
-                raise InvalidProofError("the entry is missing", entry=expected)
-            entry = decode(number, body)
-            before = state.current
-            state.apply(entry)
-            yield Visit(number, entry, state, state.current if state.current is not None else before)
+        yield from visits(RunState(), store.entries())
+
+
+def visits(state: RunState, rows: Iterable[tuple[int, bytes, bytes]]) -> Iterator[Visit]:
+    """The next entries of a log, as the rules take them. Errors as `walk`.
+
+    Args:
+        state: the run before the first of them.
+        rows: number, leaf hash and bytes of each.
+    """
+    for number, _, body in rows:
+        if number != state.index:
+            raise InvalidProofError("the entry is missing", entry=state.index)
+        entry = decode(number, body)
+        before = state.current
+        state.apply(entry)
+        yield Visit(number, entry, state, state.current if state.current is not None else before)
 
 
 def decode(number: int, body: bytes) -> e.AnyEntry:

@@ -130,7 +130,7 @@ def _record(state: RunState, round: RevealedRound, visits: list[int], found: lis
         entries=visits,
         program=state.begin.program,
         secret=secret,
-        fragments=[_fragment(state, round, verdict) for _, verdict in sorted(round.verdicts.items())],
+        fragments=[fragment_record(state, round, verdict) for _, verdict in sorted(round.verdicts.items())],
         redealt=[(worker_of(move.seat), move.holder) for move in round.moves if isinstance(move, Redealt)],
         applied=applied,
         suspended=[worker for worker in convicted if state.workers[worker].status == "suspended"],
@@ -139,7 +139,8 @@ def _record(state: RunState, round: RevealedRound, visits: list[int], found: lis
     )
 
 
-def _fragment(state: RunState, round: RevealedRound, verdict: e.Verdict) -> FragmentRecord:
+def fragment_record(state: RunState, round: RevealedRound, verdict: e.Verdict) -> FragmentRecord:
+    """What a fragment's verdict rests on, in a round that is revealed, in progress or over."""
     fragment, opened = verdict.fragment, round.open
     start, stop = fragment_bounds(opened.lines, len(opened.fragments))[fragment]
     task, randomness = task_of(state, round, fragment)

@@ -22,6 +22,7 @@ class SimulatedCheater(msgspec.Struct, frozen=True):
         fakes: how many it gave.
         applied: how many of them went into the parameters.
         vested: credits that became its own from its first fake on.
+        forfeited: credits that it lost.
     """
 
     worker: int
@@ -32,6 +33,7 @@ class SimulatedCheater(msgspec.Struct, frozen=True):
     fakes: int
     applied: int
     vested: int
+    forfeited: int
 
     @property
     def lasted(self) -> int | None:
@@ -153,4 +155,5 @@ def _cheater(worker: int, kind: str, history: History, figures: Figures) -> Simu
         vested=sum(
             row.vested.get(worker, 0) for row in history.rounds if fakes.first is not None and row.number >= fakes.first
         ),
+        forfeited=history.state.ledger.accounts[worker].forfeited,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from podlt.protocol.options import MILLION, RuleOptions
+from podlt.report.summary import SimulatedCheater
 
 MOST_NAMED = 12
 
@@ -28,3 +29,18 @@ def operators_text(operators: Mapping[str, Sequence[int]]) -> str:
     named = [f"{name} ({len(workers)})" for name, workers in ranked[:MOST_NAMED]]
     more = [f"and {len(ranked) - MOST_NAMED} more"] if len(ranked) > MOST_NAMED else []
     return ", ".join([*named, *more])
+
+
+def cheater_text(cheater: SimulatedCheater) -> str:
+    """What a simulated cheater gained, and what it did to the model, in a sentence or two."""
+    name = f"worker {cheater.worker} ({cheater.kind})"
+    if cheater.began is None:
+        return f"{name} never got to cheat"
+    fakes = f"{cheater.applied} of its {cheater.fakes} fakes went into the model"
+    gained = f"keeps {cheater.vested:,} credits that it got meanwhile" if cheater.vested else "gained nothing"
+    if cheater.convicted is None:
+        return f"{name} was not caught, and {gained}; {fakes}"
+    return (
+        f"{name} was caught in round {cheater.convicted}, lost {cheater.forfeited:,} credits and {gained}; "
+        f"{fakes} in {cheater.lasted} round{'' if cheater.lasted == 1 else 's'}"
+    )

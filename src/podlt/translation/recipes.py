@@ -44,7 +44,7 @@ def recipe_of(
         dataset: a path or a named set, a `DataSpec`, a frame (pandas, polars), tensors or arrays (a tuple of inputs and
             a label, or by name), a map-style data set, a `DatasetDict` with its splits, or a `DataLoader`, which is
             taken for its data set. Objects are written to files in podlt's cache once.
-        loss: a name, a loss of `torch.nn`, or a callable (model, *inputs, *labels).
+        loss: a name, a loss of `torch.nn`, or a callable `(model, *inputs, *labels)`.
         optimizer: a name, a table as a recipe has it, or SGD, Adam or AdamW of `torch.optim` with its groups.
         epochs: how often each line is trained on; 1 unless given.
         workers: how many; 50 unless given.

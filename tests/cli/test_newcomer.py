@@ -1,0 +1,69 @@
+"""What people try first and get wrong: each message says what the thing is, and what to do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cli_calls import Podlt
+
+import podlt as package
+
+TABLE = "age,income\n" + "".join(f"{n},{n % 2}\n" for n in range(40))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        (None, "people.csv: data, not a recipe"),
+        ('[data]\nsource = "people.csv"\n', "[model] is missing; podlt init writes a whole recipe"),
+        ('[model]\nname = "a:b"\n', "[data] is missing"),
+        ('[data]\nsource = "people.csv"\nlabl = "x"\n[model]\nname = "a:b"\n', "the field labl of [data] is none"),
+        ('[data]\nsource = "people.csv"\n[model]\nname = "a:b"\n[trainin]\nepochs = 3\n', "[trainin] is none"),
+    ],
+)
+def test_a_wrong_file_and_half_a_recipe_are_named_for_what_they_are(
+    recipe: str | None, words: str, podlt: Podlt, tmp_path: Path
+) -> None:
+    (tmp_path / "people.csv").write_text(TABLE)
+    (tmp_path / "half.toml").write_text(recipe or "")
+    outcome = podlt("recipe", "show", "people.csv" if recipe is None else "half.toml")
+    assert outcome.code == 2 and words in outcome.err
+
+
+def test_a_run_is_no_recipe_but_can_be_resumed(podlt: Podlt, run: Path) -> None:
+    outcome = podlt("train", run)
+    assert outcome.code == 2 and "a run, not a recipe" in outcome.err and "--resume" in outcome.err
+
+
+def test_a_run_that_is_complete_is_not_said_to_be_resumable_by_finish(podlt: Podlt, run: Path) -> None:
+    outcome = podlt("finish", run)
+    assert outcome.code == 2 and "complete already" in outcome.err and "hint" not in outcome.err
+
+
+def test_ctrl_c_while_modules_are_imported_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "rich.py").write_text("open('importing', 'w').close()\nimport time\ntime.sleep(60)\n")
+    path = os.pathsep.join([str(tmp_path), str(Path(package.__file__).parents[1])])
+    code = "from podlt.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "ledger", "x"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "importing").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and err == "interrupted\n"
+
+
+def test_the_version_is_an_attribute_of_the_package(podlt: Podlt) -> None:
+    assert podlt("--version").out.startswith(f"podlt {package.__version__},")
