@@ -18,6 +18,7 @@ from podlt.dashboard.server import DashboardServer
 from podlt.dashboard.source import RunSource, read_messages
 from podlt.dashboard.stream import MessageStream
 from podlt.dashboard.watching import LenderWatch
+from podlt.store.bundle import write_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -143,6 +144,16 @@ def test_the_report_is_the_page_with_its_data_inside(opened: Open, finished: Pat
     page.get_by_role("link", name="Claims", exact=True).click()
     page.locator("td.outcome.holds").first.wait_for()
     assert page.locator("td.outcome.holds").count() == 12
+
+
+def test_the_page_and_the_report_check_a_bundle_in_their_own_tab(opened: Open, finished: Path, tmp_path: Path) -> None:
+    write_bundle(finished, tmp_path / "run.podlt")
+    with shown(finished) as server:
+        for url in (server.url, file_url(write_report(finished, tmp_path / "report.html"))):
+            page = opened(f"{url}#/check").page
+            page.locator("#pv-file").wait_for(state="attached")
+            page.set_input_files("#pv-file", tmp_path / "run.podlt")
+            page.get_by_text("all on this machine").wait_for()
 
 
 def synthetic(rounds: int, workers: int) -> list[dict[str, Any]]:

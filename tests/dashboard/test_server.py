@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from podlt.dashboard import page
 from podlt.dashboard.access import Access
 from podlt.dashboard.companion import parse_place
 from podlt.dashboard.server import DashboardServer
@@ -65,8 +64,7 @@ def test_the_page_is_small_and_every_file_that_it_names_is_there(reading: Client
     assert b"unsafe" not in headers["Content-Security-Policy"].encode()
     names = [part.partition('"')[0] for part in text.decode().split('"static/')[1:]]
     assert names and all(reading(f"/static/{name}")[0] == 200 for name in names)
-    own = [name for name in names if not name.startswith(page.CHECK)]
-    assert sum(len(reading(f"/static/{name}")[1]) for name in own) + len(text) < LARGEST
+    assert sum(len(reading(f"/static/{name}")[1]) for name in names) + len(text) < LARGEST
 
 
 def test_nothing_but_the_pages_files_is_served(reading: Client) -> None:

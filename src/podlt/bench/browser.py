@@ -61,7 +61,7 @@ def in_browser(page: Path, bundle: Path, repeats: int) -> dict[str, Any]:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        raise UsageError("playwright is not installed: pip install ''.[dev]'' brings it") from None
+        raise UsageError("playwright is not installed: pip install '.[dev]' brings it") from None
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         raise UsageError("no Chromium on this machine: apt install chromium")

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from podlt.dashboard import checker_page
+
 STATIC = Path(__file__).with_name("static")
 
 STYLES = ("vendor/uPlot.min.css", "theme.css", "layout.css", "parts.css")
@@ -33,10 +35,10 @@ SCRIPTS = (
 )
 """In the order in which they are loaded: each knows those before it."""
 
-KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".wasm": "application/wasm"}
+KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 
-CHECK = "verify"
-"""The folder of the scripts that verify a bundle in the browser; the page has a tab for them where there are any."""
+CHECKER_SCRIPT, CHECKER_STYLE = "checker.js", "verify/verify.css"
+"""What verifies a bundle in the browser: many scripts, which a page loads as one."""
 
 POLICY = (
     "default-src 'none'; {scripts}; {styles}; img-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
@@ -46,19 +48,15 @@ SERVED_POLICY = POLICY.format(scripts="script-src 'self'", styles="style-src 'se
 
 
 def _names() -> tuple[list[str], list[str]]:
-    """The styles and scripts that there are, those that verify included."""
-    found = sorted(path.name for path in (STATIC / CHECK).glob("*") if path.suffix in KINDS)
-    own = {kind: [f"{CHECK}/{name}" for name in found if name.endswith(kind)] for kind in (".css", ".js")}
-    return [*STYLES, *own[".css"]], [*SCRIPTS[:-1], *own[".js"], SCRIPTS[-1]]
+    """The styles and scripts, in order."""
+    return [*STYLES, CHECKER_STYLE], [*SCRIPTS[:-1], CHECKER_SCRIPT, SCRIPTS[-1]]
 
 
 @cache
 def files() -> Mapping[str, tuple[str, bytes]]:
     """Name -> content type and bytes of each file that the page loads."""
     styles, scripts = _names()
-    others = [f"{CHECK}/{path.name}" for path in (STATIC / CHECK).glob("*") if path.suffix in KINDS]
-    names = {*styles, *scripts, *others}
-    return {name: (KINDS[Path(name).suffix], (STATIC / name).read_bytes()) for name in sorted(names)}
+    return {name: (KINDS[Path(name).suffix], _text(name).encode()) for name in (*styles, *scripts)}
 
 
 def served_page() -> bytes:
@@ -87,8 +85,10 @@ def report_page(name: str, messages: Iterable[Any]) -> str:
 
 
 def _text(name: str) -> str:
-    """A file of ours, as it stands between tags."""
-    return (STATIC / name).read_text(encoding="utf-8").replace("</script", "<\\/script").replace("</style", "<\\/style")
+    """A file of ours, as it may stand between tags."""
+    paths = checker_page.scripts() if name == CHECKER_SCRIPT else [STATIC / name]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    return text.replace("</script", "<\\/script").replace("</style", "<\\/style")
 
 
 def _digest(text: str) -> str:
