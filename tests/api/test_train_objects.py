@@ -178,7 +178,8 @@ def test_all_hear_an_event_that_one_of_them_stops_at(finished: Finished) -> None
 def line() -> nn.Module:
     """A module that is captured fast."""
     module = nn.Sequential(nn.Linear(4, 3))
-    nn.init.zeros_(module[0].weight)
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
     return module
 
 
