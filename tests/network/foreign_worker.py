@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.client
 import math
 import os
 import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from blake3 import blake3
 from msgspec import msgpack
 from nacl.signing import SigningKey, VerifyKey
+from standards import WebSocket, check_path, request
 
 Record = dict[str, Any]
 Execute = Callable[[bytes, bytes, Sequence[tuple[Record, bytes]], bytes], bytes]
@@ -45,26 +44,22 @@ def check(key: bytes, domain: str, message: bytes, signature: bytes) -> None:  #
     VerifyKey(key).verify(digest(domain, message), signature)
 
 
-def check_path(leaf: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> None:  # RFC 9162, 2.1.3.2
-    last, value = size - 1, hashlib.sha256(b"\0" + leaf).digest()
-    for other in path:
-        pair = other + value if index % 2 or index == last else value + other
-        while index == last and index and not index % 2:
-            index, last = index // 2, last // 2
-        index, last, value = index // 2, last // 2, hashlib.sha256(b"\1" + pair).digest()
-    assert last == 0 and value == root
-
-
 class ForeignWorker:
     def __init__(self, invitation: str, execute: Execute, arithmetic: str) -> None:
         body = invitation.strip().removeprefix("podlt1-")
         self.invitation = decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
         self.manager, bare = self.invitation["manager"], msgpack.encode(self.invitation | {"signature": bytes(64)})
         check(self.manager, "invitation/1", bare, self.invitation["signature"])
-        self.execute, self.arithmetic, self.key, self.process = execute, arithmetic, SigningKey.generate(), os.urandom(8)
+        self.execute, self.arithmetic, self.key, self.process = (
+            execute,
+            arithmetic,
+            SigningKey.generate(),
+            os.urandom(8),
+        )
         self.public, self.server = bytes(self.key.verify_key), hashlib.sha256(self.invitation["certificate"]).digest()
         self.setup, self.done = Record(), dict[tuple[bytes, int], tuple[bytes, bytes, bytes, bytes]]()
-        self.inbox, self.waiting, self.receipts, self.paid = bytearray(), list[bytes](), list[Any](), dict[int, int]()
+        self.waiting, self.receipts, self.paid = list[bytes](), list[Any](), dict[int, int]()
+        self.host = urlsplit(self.invitation["servers"][0]).netloc
         self.program = self.run = self.deal = self.parameters = b""
         self.number, self.index, self.seen, self.sent, self.credit, self.outcome = -1, -1, 0, 0, 0, ""
 
@@ -72,63 +67,26 @@ class ForeignWorker:
         return self.key.sign(digest(domain, message)).signature
 
     def connect(self) -> ssl.SSLSocket:
-        url, context = urlsplit(self.invitation["servers"][0]), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        address, context = self.host.rsplit(":", 1), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version, context.check_hostname = ssl.TLSVersion.TLSv1_3, False
         context.verify_mode = ssl.CERT_NONE  # the certificate itself is compared
-        secure = context.wrap_socket(socket.create_connection((url.hostname, url.port), timeout=30))
+        secure = context.wrap_socket(socket.create_connection((address[0].strip("[]"), int(address[1])), timeout=30))
         assert secure.getpeercert(binary_form=True) == self.invitation["certificate"]
         return secure
 
     def work(self) -> None:
-        self.socket, name = self.connect(), base64.b64encode(os.urandom(16)).decode()
-        head = f"GET /session HTTP/1.1\r\nHost: {urlsplit(self.invitation['servers'][0]).netloc}\r\nUpgrade: websocket\r\n"
-        head += f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {name}\r\n\r\n"
-        self.socket.sendall(head.encode())
-        while b"\r\n\r\n" not in self.inbox:
-            self.receive(time.monotonic() + 30)
-        answer, _, self.inbox = self.inbox.partition(b"\r\n\r\n")
-        accept = hashlib.sha1(f"{name}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
-        assert answer.startswith(b"HTTP/1.1 101 ") and base64.b64encode(accept) in answer, answer
-        beat = 0.0
+        self.socket, beat = WebSocket(self.connect(), self.host, "/session"), 0.0
         while not self.outcome:
-            while (message := self.next_message()) is not None:
-                assert int.from_bytes(message[:2], "big") in (CONTROL, EVERYBODY, self.index)
-                record = decode(message[2:])
-                getattr(self, f"on_{record.pop('kind')}", lambda **_: None)(**record)
             if time.monotonic() >= beat:
                 beat = time.monotonic() + HEARTBEAT
                 self.beat()
-            self.receive(beat)
+            if message := self.socket.next(beat):
+                assert int.from_bytes(message[:2], "big") in (CONTROL, EVERYBODY, self.index)
+                record = decode(message[2:])
+                getattr(self, f"on_{record.pop('kind')}", lambda **_: None)(**record)
         self.say("leave", reason="the run is over")
         self.send(CONTROL, "logout", index=self.index)
-        self.frame(0x88, b"\x03\xe8")
         self.socket.close()
-
-    def receive(self, until: float) -> None:
-        self.socket.settimeout(max(0.01, until - time.monotonic()))
-        with suppress(TimeoutError):
-            came = self.socket.recv(1 << 16)
-            assert came, "the manager ended the connection"
-            self.inbox += came
-
-    def next_message(self) -> bytes | None:  # RFC 6455
-        start = 2 + {126: 2, 127: 8}.get(self.inbox[1], 0) if len(self.inbox) > 1 else 2
-        if len(self.inbox) < start:
-            return None
-        size = int.from_bytes(self.inbox[2:start], "big") if start > 2 else self.inbox[1]
-        if len(self.inbox) < start + size:
-            return None
-        kind, payload = self.inbox[0], bytes(self.inbox[start : start + size])
-        del self.inbox[: start + size]
-        if kind == 0x89:
-            self.frame(0x8A, payload)
-        return payload if kind == 0x82 else self.next_message()
-
-    def frame(self, kind: int, payload: bytes) -> None:
-        size = len(payload)
-        length = b"\xff" + u64(size) if size >= 1 << 16 else b"\xfe" + size.to_bytes(2, "big")
-        self.socket.settimeout(30)
-        self.socket.sendall(bytes([kind]) + (bytes([0x80 | size]) if size < 126 else length) + bytes(4) + payload)
 
     def send(self, number: int, kind: str, **fields: Any) -> None:
         self.waiting.append(number.to_bytes(2, "big") + msgpack.encode({"kind": kind} | fields))
@@ -138,12 +96,12 @@ class ForeignWorker:
         self.credit = limit
         while self.waiting and self.sent + len(self.waiting[0]) <= self.credit:
             self.sent += len(self.waiting[0])
-            self.frame(0x82, self.waiting.pop(0))
+            self.socket.send(self.waiting.pop(0))
 
     def say(self, kind: str, **fields: Any) -> None:
         self.send(self.index, kind, **fields)
 
-    def beat(self, **_: Any) -> None:
+    def beat(self) -> None:
         if self.index >= 0 and not self.setup:
             self.say("hello", version=VERSION)
         elif self.index >= 0 and self.number < 0:
@@ -151,7 +109,9 @@ class ForeignWorker:
         elif self.index >= 0:
             self.say("heartbeat", deal_id=self.deal, in_hand=[])
 
-    on_manager_hello = beat
+    def on_manager_hello(self, run: bytes) -> None:
+        self.number = -1
+        self.beat()
 
     def on_challenge(self, version: int, nonce: bytes, credit: int) -> None:
         channel, asked = digest("channel/1", self.manager).hex()[:16], {"key": self.public}
@@ -199,7 +159,9 @@ class ForeignWorker:
     def on_parameters(self, digest: bytes, size: int, data: bytes, **_: Any) -> None:
         self.parameters = self.blob(data, digest, size)
 
-    def on_task(self, deal_id: bytes, seat: int, task: Record, count: int, blob: bytes, size: int, lines: bytes) -> None:
+    def on_task(
+        self, deal_id: bytes, seat: int, task: Record, count: int, blob: bytes, size: int, lines: bytes
+    ) -> None:
         if task["parameters"] != blake3(self.parameters).digest():
             return self.say("get_parameters", digest=task["parameters"])
         if (deal_id, seat) not in self.done:
@@ -217,9 +179,10 @@ class ForeignWorker:
             start += size
         made = digest("fragment/2", u64(count), *(blake3(values).digest() for _, values in fields))
         assert (task["run"], task["program"], task["fragment"]) == (self.run, digest("program/1", self.program), made)
-        update, salt = self.execute(self.program, self.parameters, fields, task["randomness"]), os.urandom(16)
+        update = self.execute(self.program, self.parameters, fields, task["randomness"])
         named = [task[name] for name in ("program", "parameters", "fragment", "randomness")]
         of_task = digest("task/1", self.run, u64(task["round"]), *named)
+        salt = digest("salt/1", bytes(self.key), of_task)[:16]  # the same whenever the task is executed again
         bound = digest("commitment/1", of_task, self.public, blake3(update).digest(), salt)
         return bound, self.sign("signed-commitment/1", bound), update, salt
 
@@ -258,16 +221,5 @@ class ForeignWorker:
         expires, purpose = time.time_ns() // 10**6 + 150_000, "read" if body is None else "write"
         token = {"purpose": purpose, "blob": name, "server": self.server, "expires": expires}
         signature = self.sign("blob-pass/1", msgpack.encode(token)).hex()
-        connection = http.client.HTTPConnection(urlsplit(self.invitation["servers"][0]).netloc)
-        connection.sock = self.connect()
-        connection.putrequest(method, f"/blobs/{name.hex()}")
-        connection.putheader("Authorization", f"Podlt {self.public.hex()}.{expires}.{signature}")
-        if body is not None:
-            connection.putheader("Content-Length", str(len(body)))
-            connection.putheader("Expect", "100-continue")
-        connection.endheaders()
-        if body is not None and connection.sock.recv(25).startswith(b"HTTP/1.1 100 "):
-            connection.sock.sendall(body)
-        answer = connection.getresponse()
-        assert answer.status in (200, 201), answer.status
-        return answer.read()
+        headers = {"Authorization": f"Podlt {self.public.hex()}.{expires}.{signature}"}
+        return request(self.connect(), self.host, method, f"/blobs/{name.hex()}", headers, body)
