@@ -1,0 +1,225 @@
+"""A worker that knows nothing of podlt but docs/WIRE.md and docs/SPEC.md: it holds that these texts are enough."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from blake3 import blake3
+from msgspec import msgpack
+from nacl.signing import SigningKey, VerifyKey
+from standards import WebSocket, check_path, request
+
+Record = dict[str, Any]
+Execute = Callable[[bytes, bytes, Sequence[tuple[Record, bytes]], bytes], bytes]
+"""(program, parameters, fields of the lines with their bytes, randomness) -> update."""
+CONTROL, EVERYBODY, VERSION, HEARTBEAT = 0xFFFE, 0xFFFF, 6, 2.0
+ITEM_BYTES = {"u8": 1, "f32": 4, "i64": 8, "i32": 4}
+
+
+def u64(*numbers: int) -> bytes:
+    return b"".join(number.to_bytes(8, "big") for number in numbers)
+
+
+def digest(domain: str, *parts: bytes) -> bytes:  # SPEC 2.1
+    name = f"podlt/{domain}".encode()
+    return hashlib.sha256(bytes([len(name)]) + name + b"".join(u64(len(p)) + p for p in parts)).digest()
+
+
+def decode(data: bytes) -> Any:  # SPEC 1.2
+    record = msgpack.decode(data)
+    assert msgpack.encode(record) == data, "not the canonical encoding"
+    return record
+
+
+def check(key: bytes, domain: str, message: bytes, signature: bytes) -> None:  # SPEC 2.2
+    VerifyKey(key).verify(digest(domain, message), signature)
+
+
+class ForeignWorker:
+    def __init__(self, invitation: str, execute: Execute, arithmetic: str) -> None:
+        body = invitation.strip().removeprefix("podlt1-")
+        self.invitation = decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        self.manager, bare = self.invitation["manager"], msgpack.encode(self.invitation | {"signature": bytes(64)})
+        check(self.manager, "invitation/1", bare, self.invitation["signature"])
+        self.execute, self.arithmetic, self.key, self.process = (
+            execute,
+            arithmetic,
+            SigningKey.generate(),
+            os.urandom(8),
+        )
+        self.public, self.server = bytes(self.key.verify_key), hashlib.sha256(self.invitation["certificate"]).digest()
+        self.setup, self.done = Record(), dict[tuple[bytes, int], tuple[bytes, bytes, bytes, bytes]]()
+        self.waiting, self.receipts, self.paid = list[bytes](), list[Any](), dict[int, int]()
+        self.host = urlsplit(self.invitation["servers"][0]).netloc
+        self.program = self.run = self.deal = self.parameters = b""
+        self.number, self.index, self.seen, self.sent, self.credit, self.outcome = -1, -1, 0, 0, 0, ""
+
+    def sign(self, domain: str, message: bytes) -> bytes:
+        return self.key.sign(digest(domain, message)).signature
+
+    def connect(self) -> ssl.SSLSocket:
+        address, context = self.host.rsplit(":", 1), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version, context.check_hostname = ssl.TLSVersion.TLSv1_3, False
+        context.verify_mode = ssl.CERT_NONE  # the certificate itself is compared
+        secure = context.wrap_socket(socket.create_connection((address[0].strip("[]"), int(address[1])), timeout=30))
+        assert secure.getpeercert(binary_form=True) == self.invitation["certificate"]
+        return secure
+
+    def work(self) -> None:
+        self.socket, beat = WebSocket(self.connect(), self.host, "/session"), 0.0
+        while not self.outcome:
+            if time.monotonic() >= beat:
+                beat = time.monotonic() + HEARTBEAT
+                self.beat()
+            if message := self.socket.next(beat):
+                assert int.from_bytes(message[:2], "big") in (CONTROL, EVERYBODY, self.index)
+                record = decode(message[2:])
+                getattr(self, f"on_{record.pop('kind')}", lambda **_: None)(**record)
+        self.say("leave", reason="the run is over")
+        self.send(CONTROL, "logout", index=self.index)
+        self.socket.close()
+
+    def send(self, number: int, kind: str, **fields: Any) -> None:
+        self.waiting.append(number.to_bytes(2, "big") + msgpack.encode({"kind": kind} | fields))
+        self.on_credit(self.credit)
+
+    def on_credit(self, limit: int) -> None:
+        self.credit = limit
+        while self.waiting and self.sent + len(self.waiting[0]) <= self.credit:
+            self.sent += len(self.waiting[0])
+            self.socket.send(self.waiting.pop(0))
+
+    def say(self, kind: str, **fields: Any) -> None:
+        self.send(self.index, kind, **fields)
+
+    def beat(self) -> None:
+        if self.index >= 0 and not self.setup:
+            self.say("hello", version=VERSION)
+        elif self.index >= 0 and self.number < 0:
+            self.say("join", run=self.run, process=self.process, arithmetic=self.arithmetic, differing="")
+        elif self.index >= 0:
+            self.say("heartbeat", deal_id=self.deal, in_hand=[])
+
+    def on_manager_hello(self, run: bytes) -> None:
+        self.number = -1
+        self.beat()
+
+    def on_challenge(self, version: int, nonce: bytes, credit: int) -> None:
+        channel, asked = digest("channel/1", self.manager).hex()[:16], {"key": self.public}
+        asked |= {"secret": self.invitation["secret"], "deposit": self.invitation["deposit"]}
+        signed = msgpack.encode({"channel": channel, "server": self.server, "nonce": nonce} | asked)
+        self.on_credit(credit)
+        self.send(CONTROL, "login", **asked, signature=self.sign("login/2", signed))
+
+    def on_logged_in(self, key: bytes, index: int) -> None:
+        self.index = index
+        self.beat()
+
+    def on_login_refused(self, reason: str, **_: Any) -> None:
+        raise AssertionError(reason)
+
+    on_refused = on_dismissed = on_login_refused
+
+    def on_setup(self, **setup: Any) -> None:
+        bare, begin = {"kind": "setup"} | setup | {"signature": b""}, decode(setup["begin"])
+        check(self.manager, "setup/2", msgpack.encode(bare), setup["signature"])
+        assert (begin["manager"], begin["kind"], setup["version"]) == (self.manager, "begin/4", VERSION)
+        self.run, self.setup = digest("run/4", msgpack.encode(begin | {"at": 0})), setup
+        self.program = self.blob(setup["program"], setup["program_blob"], setup["program_size"])
+        self.beat()
+
+    def head(self, note: str) -> tuple[int, bytes]:  # SPEC 5.2
+        if not note and not self.seen:  # the log is empty yet
+            return 0, hashlib.sha256().digest()
+        text, _, line = note.partition("\n\n")
+        origin, size, root = text.split("\n")
+        assert origin == f"podlt.run/{self.run.hex()}" and int(size) >= self.seen, "a shorter log, or another"
+        VerifyKey(self.manager).verify(f"{text}\n".encode(), base64.b64decode(line.split()[2])[4:])
+        self.seen = int(size)
+        return self.seen, base64.b64decode(root)
+
+    def on_offer(self, run: bytes, terms: Record, head: str) -> None:
+        assert (run, (terms["seen"], terms["root"])) == (self.run, self.head(head))
+        message = run + u64(terms["worker"], terms["deposit"], terms["seen"]) + terms["root"]
+        signatures = self.sign("join/4", message + terms["operator"].encode()), self.sign("share/4", run)
+        self.say("signed", run=run, terms=terms, signatures=signatures)
+
+    def on_welcome(self, number: int, at: int) -> None:
+        self.number = number
+
+    def on_parameters(self, digest: bytes, size: int, data: bytes, **_: Any) -> None:
+        self.parameters = self.blob(data, digest, size)
+
+    def on_task(
+        self, deal_id: bytes, seat: int, task: Record, count: int, blob: bytes, size: int, lines: bytes
+    ) -> None:
+        if task["parameters"] != blake3(self.parameters).digest():
+            return self.say("get_parameters", digest=task["parameters"])
+        if (deal_id, seat) not in self.done:
+            self.done[deal_id, seat] = self.commit(task, count, self.blob(lines, blob, size) if any(blob) else lines)
+        (bound, signed, update, _), self.deal = self.done[deal_id, seat], deal_id
+        made = {"commitment": bound, "signature": signed, "update": blake3(update).digest()}
+        data = {"proof_seconds": 0.0, "compute_seconds": 0.0, "data": b"" if self.setup["updates_as_blobs"] else update}
+        self.say("done", deal_id=deal_id, seat=seat, **made, **data)
+
+    def commit(self, task: Record, count: int, lines: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+        fields, start = list[tuple[Record, bytes]](), 0
+        for field in self.setup["fields"]:
+            size = count * ITEM_BYTES[field["dtype"]] * math.prod(field["shape"])
+            fields.append((field, lines[start : start + size]))
+            start += size
+        made = digest("fragment/2", u64(count), *(blake3(values).digest() for _, values in fields))
+        assert (task["run"], task["program"], task["fragment"]) == (self.run, digest("program/1", self.program), made)
+        update = self.execute(self.program, self.parameters, fields, task["randomness"])
+        named = [task[name] for name in ("program", "parameters", "fragment", "randomness")]
+        of_task = digest("task/1", self.run, u64(task["round"]), *named)
+        salt = digest("salt/1", bytes(self.key), of_task)[:16]  # the same whenever the task is executed again
+        bound = digest("commitment/1", of_task, self.public, blake3(update).digest(), salt)
+        return bound, self.sign("signed-commitment/1", bound), update, salt
+
+    def on_open(self, deal_id: bytes, round: int, receipts: Sequence[Any]) -> None:
+        opened = []
+        for number, attempt, size, root, signature, index, path, commitment in receipts:
+            check(self.manager, "receipt/1", self.run + u64(number, attempt, size) + root, signature)
+            check_path(msgpack.encode(commitment), index, size, path, root)
+            if made := self.done.get((deal_id, commitment[0])):
+                assert (number, commitment[1:]) == (round, [self.number, *made[:2]]), "a receipt for another commitment"
+                opened.append((commitment[0], self.number, blake3(made[2]).digest(), made[3]))
+        self.receipts += receipts
+        self.say("openings", deal_id=deal_id, opened=opened)
+
+    def on_upload(self, deal_id: bytes, seat: int) -> None:
+        update = self.done[deal_id, seat][2]
+        self.request("PUT", blake3(update).digest(), update)
+
+    def on_receipts(self, first: int, head: str, receipts: Sequence[Any]) -> None:
+        size, root = self.head(head)
+        for index, body, path in receipts:
+            check_path(body, index, size, path, root)
+            for kind, worker, amount in decode(body).get("transfers", ()):
+                if kind == "earn" and worker == self.number:
+                    self.paid[index] = amount
+
+    def on_finished(self, outcome: str, reason: str, entries: int) -> None:
+        self.outcome = outcome
+
+    def blob(self, data: bytes, name: bytes, size: int) -> bytes:
+        data = data or self.request("GET", name, None)
+        assert (blake3(data).digest(), len(data)) == (name, size)
+        return data
+
+    def request(self, method: str, name: bytes, body: bytes | None) -> bytes:
+        expires, purpose = time.time_ns() // 10**6 + 150_000, "read" if body is None else "write"
+        token = {"purpose": purpose, "blob": name, "server": self.server, "expires": expires}
+        signature = self.sign("blob-pass/1", msgpack.encode(token)).hex()
+        headers = {"Authorization": f"Podlt {self.public.hex()}.{expires}.{signature}"}
+        return request(self.connect(), self.host, method, f"/blobs/{name.hex()}", headers, body)
