@@ -6,21 +6,18 @@ import base64
 import hashlib
 import math
 import os
-import socket
-import ssl
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from blake3 import blake3
 from msgspec import msgpack
 from nacl.signing import SigningKey, VerifyKey
-from standards import WebSocket, check_path, request
+from standards import WebSocket, check_path, connect, request
 
 Record = dict[str, Any]
+# program, parameters, fields of the lines with their bytes, randomness -> update
 Execute = Callable[[bytes, bytes, Sequence[tuple[Record, bytes]], bytes], bytes]
-"""(program, parameters, fields of the lines with their bytes, randomness) -> update."""
 CONTROL, EVERYBODY, VERSION, HEARTBEAT = 0xFFFE, 0xFFFF, 6, 2.0
 ITEM_BYTES = {"u8": 1, "f32": 4, "i64": 8, "i32": 4}
 
@@ -50,41 +47,30 @@ class ForeignWorker:
         self.invitation = decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
         self.manager, bare = self.invitation["manager"], msgpack.encode(self.invitation | {"signature": bytes(64)})
         check(self.manager, "invitation/1", bare, self.invitation["signature"])
-        self.execute, self.arithmetic, self.key, self.process = (
-            execute,
-            arithmetic,
-            SigningKey.generate(),
-            os.urandom(8),
-        )
-        self.public, self.server = bytes(self.key.verify_key), hashlib.sha256(self.invitation["certificate"]).digest()
+        self.execute, self.arithmetic = execute, arithmetic
+        self.key, self.process, self.host = SigningKey.generate(), os.urandom(8), self.invitation["servers"][0][8:]
+        self.public, self.certificate = bytes(self.key.verify_key), self.invitation["certificate"]
+        self.server = hashlib.sha256(self.certificate).digest()
         self.setup, self.done = Record(), dict[tuple[bytes, int], tuple[bytes, bytes, bytes, bytes]]()
         self.waiting, self.receipts, self.paid = list[bytes](), list[Any](), dict[int, int]()
-        self.host = urlsplit(self.invitation["servers"][0]).netloc
         self.program = self.run = self.deal = self.parameters = b""
         self.number, self.index, self.seen, self.sent, self.credit, self.outcome = -1, -1, 0, 0, 0, ""
 
     def sign(self, domain: str, message: bytes) -> bytes:
         return self.key.sign(digest(domain, message)).signature
 
-    def connect(self) -> ssl.SSLSocket:
-        address, context = self.host.rsplit(":", 1), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version, context.check_hostname = ssl.TLSVersion.TLSv1_3, False
-        context.verify_mode = ssl.CERT_NONE  # the certificate itself is compared
-        secure = context.wrap_socket(socket.create_connection((address[0].strip("[]"), int(address[1])), timeout=30))
-        assert secure.getpeercert(binary_form=True) == self.invitation["certificate"]
-        return secure
-
     def work(self) -> None:
-        self.socket, beat = WebSocket(self.connect(), self.host, "/session"), 0.0
+        self.socket, beat = WebSocket(connect(self.host, self.certificate), self.host, "/session"), 0.0
         while not self.outcome:
             if time.monotonic() >= beat:
                 beat = time.monotonic() + HEARTBEAT
                 self.beat()
             if message := self.socket.next(beat):
                 assert int.from_bytes(message[:2], "big") in (CONTROL, EVERYBODY, self.index)
-                record = decode(message[2:])
-                getattr(self, f"on_{record.pop('kind')}", lambda **_: None)(**record)
-        self.say("leave", reason="the run is over")
+                kind = (record := decode(message[2:])).pop("kind")
+                assert kind not in ("login_refused", "refused", "dismissed"), record
+                getattr(self, f"on_{kind}", lambda **_: None)(**record)
+        self.send(self.index, "leave", reason="the run is over")
         self.send(CONTROL, "logout", index=self.index)
         self.socket.close()
 
@@ -98,20 +84,16 @@ class ForeignWorker:
             self.sent += len(self.waiting[0])
             self.socket.send(self.waiting.pop(0))
 
-    def say(self, kind: str, **fields: Any) -> None:
-        self.send(self.index, kind, **fields)
-
-    def beat(self) -> None:
+    def beat(self, joins: bool = False) -> None:
         if self.index >= 0 and not self.setup:
-            self.say("hello", version=VERSION)
-        elif self.index >= 0 and self.number < 0:
-            self.say("join", run=self.run, process=self.process, arithmetic=self.arithmetic, differing="")
+            self.send(self.index, "hello", version=VERSION)
+        elif self.index >= 0 and (joins or self.number < 0):
+            self.send(self.index, "join", run=self.run, process=self.process, arithmetic=self.arithmetic, differing="")
         elif self.index >= 0:
-            self.say("heartbeat", deal_id=self.deal, in_hand=[])
+            self.send(self.index, "heartbeat", deal_id=self.deal, in_hand=[])
 
     def on_manager_hello(self, run: bytes) -> None:
-        self.number = -1
-        self.beat()
+        self.beat(joins=True)
 
     def on_challenge(self, version: int, nonce: bytes, credit: int) -> None:
         channel, asked = digest("channel/1", self.manager).hex()[:16], {"key": self.public}
@@ -123,11 +105,6 @@ class ForeignWorker:
     def on_logged_in(self, key: bytes, index: int) -> None:
         self.index = index
         self.beat()
-
-    def on_login_refused(self, reason: str, **_: Any) -> None:
-        raise AssertionError(reason)
-
-    on_refused = on_dismissed = on_login_refused
 
     def on_setup(self, **setup: Any) -> None:
         bare, begin = {"kind": "setup"} | setup | {"signature": b""}, decode(setup["begin"])
@@ -151,7 +128,7 @@ class ForeignWorker:
         assert (run, (terms["seen"], terms["root"])) == (self.run, self.head(head))
         message = run + u64(terms["worker"], terms["deposit"], terms["seen"]) + terms["root"]
         signatures = self.sign("join/4", message + terms["operator"].encode()), self.sign("share/4", run)
-        self.say("signed", run=run, terms=terms, signatures=signatures)
+        self.send(self.index, "signed", run=run, terms=terms, signatures=signatures)
 
     def on_welcome(self, number: int, at: int) -> None:
         self.number = number
@@ -159,17 +136,16 @@ class ForeignWorker:
     def on_parameters(self, digest: bytes, size: int, data: bytes, **_: Any) -> None:
         self.parameters = self.blob(data, digest, size)
 
-    def on_task(
-        self, deal_id: bytes, seat: int, task: Record, count: int, blob: bytes, size: int, lines: bytes
-    ) -> None:
+    def on_task(self, deal_id: bytes, seat: int, task: Record, count: int, lines: bytes, **large: Any) -> None:
         if task["parameters"] != blake3(self.parameters).digest():
-            return self.say("get_parameters", digest=task["parameters"])
+            return self.send(self.index, "get_parameters", digest=task["parameters"])
         if (deal_id, seat) not in self.done:
-            self.done[deal_id, seat] = self.commit(task, count, self.blob(lines, blob, size) if any(blob) else lines)
+            lines = self.blob(b"", large["blob"], large["size"]) if any(large["blob"]) else lines
+            self.done[deal_id, seat] = self.commit(task, count, lines)
         (bound, signed, update, _), self.deal = self.done[deal_id, seat], deal_id
         made = {"commitment": bound, "signature": signed, "update": blake3(update).digest()}
         data = {"proof_seconds": 0.0, "compute_seconds": 0.0, "data": b"" if self.setup["updates_as_blobs"] else update}
-        self.say("done", deal_id=deal_id, seat=seat, **made, **data)
+        self.send(self.index, "done", deal_id=deal_id, seat=seat, **made, **data)
 
     def commit(self, task: Record, count: int, lines: bytes) -> tuple[bytes, bytes, bytes, bytes]:
         fields, start = list[tuple[Record, bytes]](), 0
@@ -195,19 +171,17 @@ class ForeignWorker:
                 assert (number, commitment[1:]) == (round, [self.number, *made[:2]]), "a receipt for another commitment"
                 opened.append((commitment[0], self.number, blake3(made[2]).digest(), made[3]))
         self.receipts += receipts
-        self.say("openings", deal_id=deal_id, opened=opened)
+        self.send(self.index, "openings", deal_id=deal_id, opened=opened)
 
     def on_upload(self, deal_id: bytes, seat: int) -> None:
-        update = self.done[deal_id, seat][2]
-        self.request("PUT", blake3(update).digest(), update)
+        self.request("PUT", blake3(self.done[deal_id, seat][2]).digest(), self.done[deal_id, seat][2])
 
     def on_receipts(self, first: int, head: str, receipts: Sequence[Any]) -> None:
         size, root = self.head(head)
         for index, body, path in receipts:
             check_path(body, index, size, path, root)
-            for kind, worker, amount in decode(body).get("transfers", ()):
-                if kind == "earn" and worker == self.number:
-                    self.paid[index] = amount
+            earned = [t[2] for t in decode(body).get("transfers", ()) if t[:2] == ["earn", self.number]]
+            self.paid[index] = sum(earned)
 
     def on_finished(self, outcome: str, reason: str, entries: int) -> None:
         self.outcome = outcome
@@ -220,6 +194,6 @@ class ForeignWorker:
     def request(self, method: str, name: bytes, body: bytes | None) -> bytes:
         expires, purpose = time.time_ns() // 10**6 + 150_000, "read" if body is None else "write"
         token = {"purpose": purpose, "blob": name, "server": self.server, "expires": expires}
-        signature = self.sign("blob-pass/1", msgpack.encode(token)).hex()
-        headers = {"Authorization": f"Podlt {self.public.hex()}.{expires}.{signature}"}
-        return request(self.connect(), self.host, method, f"/blobs/{name.hex()}", headers, body)
+        signature, secure = self.sign("blob-pass/1", msgpack.encode(token)), connect(self.host, self.certificate)
+        headers = {"Authorization": f"Podlt {self.public.hex()}.{expires}.{signature.hex()}"}
+        return request(secure, self.host, method, f"/blobs/{name.hex()}", headers, body)
