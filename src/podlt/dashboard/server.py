@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import gzip
 import socket
-import socketserver
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -23,7 +20,7 @@ from podlt.canonical import UNREADABLE
 from podlt.dashboard import page
 from podlt.dashboard.access import Access
 from podlt.dashboard.stream import MessageStream
-from podlt.errors import UsageError
+from podlt.network.plain_http import BoundedListener, PlainServer, QuietHandler
 
 THREADS = 64
 SECONDS = 20.0
@@ -45,8 +42,8 @@ Action = Callable[[str], bool]
 """Does what a button asks for; says whether there is such a button."""
 
 
-class DashboardServer:
-    """An HTTP server on threads of its own, while its context lasts.
+class DashboardServer(PlainServer):
+    """Serves a page and what comes new, while its context lasts; its `url` has the token where one is needed.
 
     Args:
         host: where it listens.
@@ -54,16 +51,12 @@ class DashboardServer:
         kind: of page: "run", "runs" or "lender".
         streams: what it shows.
         act: what the page's buttons do, if it has any.
-
-    Attributes:
-        port: on which it listens.
-        url: of the page, with the token where one is needed.
     """
 
     def __init__(self, host: str, port: int, kind: str, streams: Streams, act: Action | None = None) -> None:
-        self._host, self.port, self.url = host, port, ""
         self._access = Access(host, acts=act is not None)
-        self._site = Site(kind, streams, act, self._access)
+        handler = type("_Handler", (_SiteHandler,), {"site": Site(kind, streams, act, self._access)})
+        super().__init__("dashboard", host, port, _Listener, handler, poll_seconds=LOOK_SECONDS)
 
     def __enter__(self) -> Self:
         """Begins to listen.
@@ -71,24 +64,9 @@ class DashboardServer:
         Raises:
             UsageError: it cannot listen there.
         """
-        try:
-            family, *_, address = socket.getaddrinfo(self._host, self.port, type=socket.SOCK_STREAM)[0]
-            self._server = _of_family(family)(address[:2], _handler(self._site))
-        except OSError as error:
-            raise UsageError(f"dashboard: cannot listen on {self._host}:{self.port}: {error.strerror}") from None
-        self.port = int(self._server.server_address[1])
-        shown = f"[{self._host}]" if ":" in self._host else self._host
-        self.url = f"http://{shown}:{self.port}/" + (f"#token={self._access.token}" if self._access.token else "")
-        listen = self._server.serve_forever
-        self._thread = threading.Thread(target=listen, args=(LOOK_SECONDS,), name="podlt-dashboard-http", daemon=True)
-        self._thread.start()
+        super().__enter__()
+        self.url += "/" + (f"#token={self._access.token}" if self._access.token else "")
         return self
-
-    def __exit__(self, *error: object) -> None:
-        """Ends it."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 class Site:
@@ -117,24 +95,14 @@ class Site:
         return msgspec.json.encode(head)[:-1] + b',"messages":[' + parts + b"]}"
 
 
-class _Bounded(socketserver.ThreadingTCPServer):
-    """At most THREADS connections at a time: one more is closed at once."""
+class _Listener(BoundedListener):
+    """Also ends the connections that are open when it closes: readers of events would stay for ever."""
 
-    allow_reuse_address = True
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 64
+    places = THREADS
 
     def __init__(self, *args: Any) -> None:
-        self._free = threading.BoundedSemaphore(THREADS)
         self._open: set[socket.socket] = set()
         super().__init__(*args)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         self._open.add(request)
@@ -142,142 +110,120 @@ class _Bounded(socketserver.ThreadingTCPServer):
             super().process_request_thread(request, client_address)
         finally:
             self._open.discard(request)
-            self._free.release()
 
     def server_close(self) -> None:
         super().server_close()
-        for request in list(self._open):  # readers of events would stay for ever
+        for request in list(self._open):
             with suppress(OSError):
                 request.shutdown(socket.SHUT_RDWR)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that went away is no news."""
 
+class _SiteHandler(QuietHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = SECONDS
+    site: ClassVar[Site]
 
-def _of_family(family: int) -> type[_Bounded]:
-    return type("_Listening", (_Bounded,), {"address_family": family})
+    def do_GET(self) -> None:
+        asked = urlsplit(self.path)
+        if not self.site.access.is_ours(self.headers):
+            self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "this server is not known by that name")
+        elif asked.path == "/":
+            self._answer("text/html; charset=utf-8", page.served_page())
+        elif asked.path.startswith("/static/") and (found := page.files().get(asked.path[8:])) is not None:
+            self._answer(*found)
+        elif asked.path in ("/data", "/events"):
+            self._data(asked.path, parse_qs(asked.query))
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "not found")
 
-
-def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
-    class PageHandler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = SECONDS
-
-        def do_GET(self) -> None:
-            asked = urlsplit(self.path)
-            if not site.access.is_ours(self.headers):
-                self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "this server is not known by that name")
-            elif asked.path == "/":
-                self._answer("text/html; charset=utf-8", page.served_page())
-            elif asked.path.startswith("/static/") and (found := page.files().get(asked.path[8:])) is not None:
-                self._answer(*found)
-            elif asked.path in ("/data", "/events"):
-                self._data(asked.path, parse_qs(asked.query))
-            else:
-                self._refuse(HTTPStatus.NOT_FOUND, "not found")
-
-        def do_POST(self) -> None:
-            length = self.headers.get("Content-Length", "")
-            if not length.isdigit() or int(length) > MOST_ASKED:
-                self.close_connection = True
-                self._refuse(HTTPStatus.BAD_REQUEST, "expected a short body")
-                return
-            body = self.rfile.read(int(length))
-            try:
-                asked = msgspec.json.decode(body, type=dict[str, str])
-            except UNREADABLE:
-                asked = {}
-            if not (site.access.is_ours(self.headers) and site.access.is_same_origin(self.headers)):
-                self._refuse(HTTPStatus.FORBIDDEN, "for the page of this server alone")
-            elif self.path == "/session":
-                self._open(asked.get("token", ""))
-            elif self.path == "/action" and site.act is not None:
-                self._act(asked.get("action", ""), site.act)
-            else:
-                self._refuse(HTTPStatus.NOT_FOUND, "not found")
-
-        def _open(self, token: str) -> None:
-            if site.access.opens(token):
-                self._answer("application/json", b"{}", {"Set-Cookie": site.access.cookie()})
-            else:
-                self._refuse(HTTPStatus.FORBIDDEN, "not the token of this page")
-
-        def _act(self, action: str, act: Action) -> None:
-            if not site.access.may_act(self.headers):
-                self._refuse(HTTPStatus.FORBIDDEN, "this needs the token of the page")
-            elif act(action):
-                self._answer("application/json", b"{}")
-            else:
-                self._refuse(HTTPStatus.BAD_REQUEST, "no such action")
-
-        def _data(self, path: str, query: Mapping[str, list[str]]) -> None:
-            if not site.access.may_read(self.headers):
-                self._refuse(HTTPStatus.FORBIDDEN, "this page needs the token of its address")
-            elif (stream := site.stream(query)) is None:
-                self._refuse(HTTPStatus.NOT_FOUND, "no such run")
-            elif path == "/data":
-                self._answer("application/json", site.everything(stream))
-            else:
-                self._events(stream, self.headers.get("Last-Event-ID") or query.get("after", [""])[0])
-
-        def _events(self, stream: MessageStream, last: str) -> None:
-            """Sends what comes, until the reader goes; `last` is "STREAM-NUMBER-VERSION", what it has."""
-            name, number, version = (*last.split("-"), "", "")[:3]
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > MOST_ASKED:
             self.close_connection = True
-            self.send_response(HTTPStatus.OK)
-            self._headers({"Content-Type": "text/event-stream", "Connection": "close"})
-            if name != stream.name or not (number.isdigit() and version.isdigit()):
-                self.wfile.write(b"event: again\ndata: {}\n\n")
+            self._refuse(HTTPStatus.BAD_REQUEST, "expected a short body")
+            return
+        body = self.rfile.read(int(length))
+        try:
+            asked = msgspec.json.decode(body, type=dict[str, str])
+        except UNREADABLE:
+            asked = {}
+        if not (self.site.access.is_ours(self.headers) and self.site.access.is_same_origin(self.headers)):
+            self._refuse(HTTPStatus.FORBIDDEN, "for the page of this server alone")
+        elif self.path == "/session":
+            self._open(asked.get("token", ""))
+        elif self.path == "/action" and self.site.act is not None:
+            self._act(asked.get("action", ""), self.site.act)
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "not found")
+
+    def _open(self, token: str) -> None:
+        if self.site.access.opens(token):
+            self._answer("application/json", b"{}", {"Set-Cookie": self.site.access.cookie()})
+        else:
+            self._refuse(HTTPStatus.FORBIDDEN, "not the token of this page")
+
+    def _act(self, action: str, act: Action) -> None:
+        if not self.site.access.may_act(self.headers):
+            self._refuse(HTTPStatus.FORBIDDEN, "this needs the token of the page")
+        elif act(action):
+            self._answer("application/json", b"{}")
+        else:
+            self._refuse(HTTPStatus.BAD_REQUEST, "no such action")
+
+    def _data(self, path: str, query: Mapping[str, list[str]]) -> None:
+        if not self.site.access.may_read(self.headers):
+            self._refuse(HTTPStatus.FORBIDDEN, "this page needs the token of its address")
+        elif (stream := self.site.stream(query)) is None:
+            self._refuse(HTTPStatus.NOT_FOUND, "no such run")
+        elif path == "/data":
+            self._answer("application/json", self.site.everything(stream))
+        else:
+            self._events(stream, self.headers.get("Last-Event-ID") or query.get("after", [""])[0])
+
+    def _events(self, stream: MessageStream, last: str) -> None:
+        """Sends what comes, until the reader goes; `last` is "STREAM-NUMBER-VERSION", what it has."""
+        name, number, version = (*last.split("-"), "", "")[:3]
+        self.close_connection = True
+        self.send_response(HTTPStatus.OK)
+        self._headers({"Content-Type": "text/event-stream", "Connection": "close"})
+        if name != stream.name or not (number.isdigit() and version.isdigit()):
+            self.wfile.write(b"event: again\ndata: {}\n\n")
+            return
+        place, seen = int(number), int(version)
+        self.wfile.write(b"retry: 1000\n\n")
+        while True:
+            closed = stream.closed
+            place, messages, newest = stream.after(place, seen, BEAT_SECONDS)
+            seen = max([seen, *(found for found, _ in newest.values())])
+            parts = [*messages, *(raw for _, raw in newest.values())]
+            mark = f"id: {stream.name}-{place}-{seen}\n".encode()
+            self.wfile.write(mark + b"data: [" + b",".join(parts) + b"]\n\n" if parts else b": beat\n\n")
+            if closed and not parts:
+                self.wfile.write(b"event: end\ndata: {}\n\n")
                 return
-            place, seen = int(number), int(version)
-            self.wfile.write(b"retry: 1000\n\n")
-            while True:
-                closed = stream.closed
-                place, messages, newest = stream.after(place, seen, BEAT_SECONDS)
-                seen = max([seen, *(found for found, _ in newest.values())])
-                parts = [*messages, *(raw for _, raw in newest.values())]
-                mark = f"id: {stream.name}-{place}-{seen}\n".encode()
-                self.wfile.write(mark + b"data: [" + b",".join(parts) + b"]\n\n" if parts else b": beat\n\n")
-                if closed and not parts:
-                    self.wfile.write(b"event: end\ndata: {}\n\n")
-                    return
 
-        def _answer(self, kind: str, body: bytes, more: Mapping[str, str] | None = None) -> None:
-            headers = {"Content-Type": kind, **(more or {})}
-            if len(body) > WORTH_PACKING and "gzip" in self.headers.get("Accept-Encoding", ""):
-                body = gzip.compress(body, 1)
-                headers["Content-Encoding"] = "gzip"
-            self.send_response(HTTPStatus.OK)
-            self._headers(headers | {"Content-Length": str(len(body))})
-            self.wfile.write(body)
+    def _answer(self, kind: str, body: bytes, more: Mapping[str, str] | None = None) -> None:
+        headers = {"Content-Type": kind, **(more or {})}
+        if len(body) > WORTH_PACKING and "gzip" in self.headers.get("Accept-Encoding", ""):
+            body = gzip.compress(body, 1)
+            headers["Content-Encoding"] = "gzip"
+        self.send_response(HTTPStatus.OK)
+        self._headers(headers | {"Content-Length": str(len(body))})
+        self.wfile.write(body)
 
-        def _refuse(self, status: HTTPStatus, text: str) -> None:
-            self.send_response(status)
-            self._headers({"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(text))})
-            self.wfile.write(text.encode())
+    def _refuse(self, status: HTTPStatus, text: str) -> None:
+        self.send_response(status)
+        self._headers({"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(text))})
+        self.wfile.write(text.encode())
 
-        def _headers(self, fields: Mapping[str, str]) -> None:
-            always = {
-                "Cache-Control": "no-store",
-                "Content-Security-Policy": page.SERVED_POLICY,
-                "X-Content-Type-Options": "nosniff",
-                "Referrer-Policy": "no-referrer",
-                "Cross-Origin-Resource-Policy": "same-origin",
-            }
-            for name, value in {**always, **fields}.items():
-                self.send_header(name, value)
-            self.end_headers()
-
-        def version_string(self) -> str:
-            return "podlt"
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing of a request is written anywhere."""
-
-        def handle(self) -> None:
-            try:
-                super().handle()
-            except OSError:
-                self.close_connection = True  # the reader went away
-
-    return PageHandler
+    def _headers(self, fields: Mapping[str, str]) -> None:
+        always = {
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": page.SERVED_POLICY,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Resource-Policy": "same-origin",
+        }
+        for name, value in {**always, **fields}.items():
+            self.send_header(name, value)
+        self.end_headers()

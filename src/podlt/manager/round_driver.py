@@ -126,8 +126,9 @@ class RoundDriver:
         for fragment in self._suspects(updates, average):
             manager.suspect(fragment)
         own = {fragment: self._executed_own(fragment) for fragment in manager.to_execute()}
-        self._look_at_outliers(average.squares, own)
-        verdicts = manager.judge({fragment: crypto.blob_digest(update.data) for fragment, update in own.items()})
+        digests = {fragment: crypto.blob_digest(update.data) for fragment, update in own.items()}
+        self._look_at_outliers(average.squares, own, digests)
+        verdicts = manager.judge(digests)
         chosen = manager.uploads()
         if chosen != first:
             updates = [own[j] if copy is None else self._slot(copy) for j, copy in enumerate(chosen)]
@@ -141,20 +142,22 @@ class RoundDriver:
         self.figures.proof += time.perf_counter() - started
         return verdicts, average
 
-    def _look_at_outliers(self, squares: Sequence[float], own: dict[int, np.ndarray]) -> None:
-        """Executes what is far larger than the other updates, as far as the budget goes."""
-        budget = self._outliers
-        budget.begin_round()
-        budget.convicted(sum(self._is_false(fragment, update) for fragment, update in own.items()))
-        while (fragment := budget.choose(squares, own)) is not None:
-            own[fragment] = self._executed_own(fragment)
-            self._manager.suspect(fragment)
-            budget.convicted(self._is_false(fragment, own[fragment]))
+    def _look_at_outliers(
+        self, squares: Sequence[float], own: dict[int, np.ndarray], digests: dict[int, bytes]
+    ) -> None:
+        """Executes what is far larger than the other updates; adds it to what was executed, and its digest."""
+        answers = self._manager.state.revealed.answers
 
-    def _is_false(self, fragment: int, executed: np.ndarray) -> bool:
-        """Whether any result of a fragment is not what the manager found."""
-        due = crypto.blob_digest(executed.data)
-        return any(result != due for result in self._manager.state.revealed.answers[fragment].values())
+        def is_false(fragment: int) -> bool:
+            return any(result != digests[fragment] for result in answers[fragment].values())
+
+        def execute(fragment: int) -> bool:
+            own[fragment] = self._executed_own(fragment)
+            digests[fragment] = crypto.blob_digest(own[fragment].data)
+            self._manager.suspect(fragment)
+            return is_false(fragment)
+
+        self._outliers.look(squares, {fragment: is_false(fragment) for fragment in digests}, execute)
 
     def _average(self, updates: Sequence[np.ndarray]) -> Average:
         return self._weights.average(updates, self._lines(), self._manager.state.options.clip)

@@ -9,7 +9,7 @@ manager's choice and no rule: whoever it convicts, anybody can execute the task 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 ROUNDS = 50
 """In so many rounds one look is saved up: 0.04 % of the tasks of 50 workers."""
@@ -32,6 +32,21 @@ class OutlierBudget:
         self._clip = clip
         self._saved: float = MOST_SAVED
         self._limit = 0.0
+
+    def look(self, squares: Sequence[float], executed: Mapping[int, bool], execute: Callable[[int], bool]) -> None:
+        """A round's looks, as far as the budget goes.
+
+        Args:
+            squares: as in `choose`.
+            executed: fragment -> whether a false result was found, of what was executed already.
+            execute: executes a fragment, and says whether a result of it is false.
+        """
+        self.begin_round()
+        self.convicted(sum(executed.values()))
+        seen = set(executed)
+        while (fragment := self.choose(squares, seen)) is not None:
+            seen.add(fragment)
+            self.convicted(execute(fragment))
 
     def begin_round(self) -> None:
         """Saves up for a round that begins."""

@@ -136,7 +136,7 @@ class LearningWorld(World):
 
     def apply(self, accepted: list[bytes], plan: Upcoming) -> None:
         """Clips, averages and applies the updates of these digests by the rules of the run."""
-        arrays = [self._arrays[each] if each in self._arrays else self._before[each] for each in accepted]
+        arrays = self._updates(accepted)
         counts = [stop - start for start, stop in fragment_bounds(plan.lines, plan.fragments)]
         found = scales(arrays, counts, LAYOUT, self.state.options.clip)
         for scale in found:
@@ -154,20 +154,24 @@ class LearningWorld(World):
         state, manager = self.state, self.manager
         if self._outliers is None:
             self._outliers = OutlierBudget(state.options.clip if state.options.own else 0)
-        budget, answers = self._outliers, state.revealed.answers
-        due = [self.honest_result(state.task(fragment)) for fragment in range(plan.fragments)]
-        executed = set(manager.to_execute())
+        answers = state.revealed.answers
         given = [next(iter(answers[fragment].values())) for fragment in range(plan.fragments)]
-        arrays = [self._arrays[each] if each in self._arrays else self._before[each] for each in given]
         counts = [stop - start for start, stop in fragment_bounds(plan.lines, plan.fragments)]
-        squares = part_squares(arrays, counts, LAYOUT)[0]
-        budget.begin_round()
-        budget.convicted(sum(any(r != due[j] for r in answers[j].values()) for j in executed))
-        while (fragment := budget.choose(squares, executed)) is not None:
-            executed.add(fragment)
+
+        def is_false(fragment: int) -> bool:
+            due = self.honest_result(state.task(fragment))
+            return any(result != due for result in answers[fragment].values())
+
+        def execute(fragment: int) -> bool:
             self.looks += 1
             manager.suspect(fragment)
-            budget.convicted(any(r != due[fragment] for r in answers[fragment].values()))
+            return is_false(fragment)
+
+        squares = part_squares(self._updates(given), counts, LAYOUT)[0]
+        self._outliers.look(squares, {fragment: is_false(fragment) for fragment in manager.to_execute()}, execute)
+
+    def _updates(self, names: Sequence[bytes]) -> list[Floats]:
+        return [self._arrays[each] if each in self._arrays else self._before[each] for each in names]
 
     def play(self, until: Callable[[World], bool] = lambda world: False) -> None:
         """Plays on until the run is over, or the parameters are not finite: then a real run stops as well."""
