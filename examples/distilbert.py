@@ -22,18 +22,18 @@ def docstrings():
 
 
 if __name__ == "__main__":
-    lines, tokenizer = pandas.DataFrame(docstrings()), BertWordPieceTokenizer()
-    tokenizer.train_from_iterator(lines.text, vocab_size=4000, show_progress=False)
+    examples, tokenizer = pandas.DataFrame(docstrings()), BertWordPieceTokenizer()
+    tokenizer.train_from_iterator(examples.text, vocab_size=4000, show_progress=False)
     tokenizer.save("tokenizer.json")
     config = DistilBertConfig(vocab_size=4000, dim=64, hidden_dim=256, n_layers=2, n_heads=4, num_labels=3)
     result = podlt.train(
         DistilBertForSequenceClassification(config),
-        lines,
+        examples,
         data={"tokenizer": "tokenizer.json", "text": "text", "max_length": 48, "label": "kind"},
         optimizer={"name": "adamw", "lr": 1e-3, "no_decay": True, "schedule": "linear", "warmup_epochs": 0.3},
         epochs=3,
         workers=12,
-        block_lines=120,
+        batch_size=120,
         test_fraction=0.1,
         cheats=["2:sign-flip"],
         progress=True,

@@ -27,7 +27,7 @@ if __name__ == "__main__":
         optimizer=optim.AdamW(model.parameters(), lr=0.01),
         epochs=8,
         workers=12,
-        block_lines=120,
+        batch_size=120,
         test_fraction=0.2,
         cheats=["2:sign-flip", "1:random"],
         progress=True,

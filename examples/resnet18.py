@@ -16,7 +16,7 @@ if __name__ == "__main__":
         optimizer={"name": "sgd", "lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4, "no_decay": True},
         epochs=6,
         workers=12,
-        block_lines=120,
+        batch_size=120,
         test_fraction=0.2,
         cheats=["2:sign-flip"],
         progress=True,

@@ -20,7 +20,7 @@ from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import verify_log
 from podlt.verify.documents import Documents, check_terms
 
-SCENARIO = Scenario(lines=40, epochs=2, block_lines=10, fragment_lines=2, protocol=ProtocolSpec(reward=3))
+SCENARIO = Scenario(examples=40, epochs=2, batch_size=10, shard_size=2, protocol=ProtocolSpec(reward=3))
 
 
 def world_with(**otherwise: Any) -> tuple[World, MemoryLog]:
@@ -29,7 +29,7 @@ def world_with(**otherwise: Any) -> tuple[World, MemoryLog]:
     world = World(SCENARIO, lambda gossip: [make_player(Player, i, seed, gossip) for i in range(5)], seed, log)
     world.terms = msgspec.structs.replace(world.terms, **otherwise)
     terms = world.terms
-    cut = RoundCut(SCENARIO.lines, terms.block_lines, terms.fragment_lines)
+    cut = RoundCut(SCENARIO.examples, terms.batch_size, terms.shard_size)
     length = max(terms.chain_length, cut.most_rounds(terms.epochs))
     world.terms = msgspec.structs.replace(terms, chain_length=length)
     world.chain = HashChain(digest("terms-chain/1"), length)
@@ -47,7 +47,7 @@ def test_a_run_on_its_recipes_terms_holds() -> None:
     world, log = world_with()
     found = verify_log(log, documents(world), jobs=1)
     assert found.failure is None and found.finding(Claim.TERMS).outcome is Outcome.HOLDS
-    assert found.finding(Claim.TERMS).figure == "16 terms; reward 3 a line"
+    assert found.finding(Claim.TERMS).figure == "16 terms; reward 3 an example"
 
 
 @pytest.mark.parametrize(
@@ -58,10 +58,10 @@ def test_a_run_on_its_recipes_terms_holds() -> None:
         ({"seed": bytes(32)}, ["seed"]),
         ({"epochs": 1}, ["epochs"]),
         ({"epochs": 3}, ["epochs", "chain_length"]),
-        ({"block_lines": 20}, ["block_lines"]),
-        ({"block_lines": 9}, ["block_lines"]),
-        ({"fragment_lines": 1}, ["fragment_lines", "chain_length"]),
-        ({"fragment_lines": 0}, ["fragment_lines"]),
+        ({"batch_size": 20}, ["batch_size"]),
+        ({"batch_size": 9}, ["batch_size"]),
+        ({"shard_size": 1}, ["shard_size", "chain_length"]),
+        ({"shard_size": 0}, ["shard_size"]),
         ({"local_steps": 2, "local_lr": 0.5}, ["local_steps", "local_lr"]),
         ({"chain_length": 60}, ["chain_length"]),
     ],
@@ -101,18 +101,18 @@ def test_every_field_of_begin_is_a_term_or_bound_by_something_else() -> None:
         "data": "audit",
         "test": "audit",
         "parameters": "audit",
-        "lines": "audit",
+        "examples": "audit",
         "chain_end": "the secrets",
     }
     assert set(e.Begin.__struct_fields__) == set(Terms.__struct_fields__) | set(elsewhere)
     assert not set(Terms.__struct_fields__) & set(elsewhere)
 
 
-def test_terms_are_a_pure_function_of_the_recipe_and_the_number_of_lines() -> None:
+def test_terms_are_a_pure_function_of_the_recipe_and_the_number_of_examples() -> None:
     recipe = Recipe.from_bytes(WORLD.recipe)
-    assert terms_of(recipe, SCENARIO.lines) == terms_of(Recipe.from_bytes(recipe.to_bytes()), SCENARIO.lines)
-    # 40 lines by 2 a round at least, twice
-    assert terms_of(recipe, SCENARIO.lines).chain_length == 40
+    assert terms_of(recipe, SCENARIO.examples) == terms_of(Recipe.from_bytes(recipe.to_bytes()), SCENARIO.examples)
+    # 40 examples by 2 a round at least, twice
+    assert terms_of(recipe, SCENARIO.examples).chain_length == 40
     training = msgspec.structs.replace(recipe.training, local_steps=1, local_lr=0.5)
     assert terms_of(msgspec.structs.replace(recipe, training=training), 40).local_lr is None
 

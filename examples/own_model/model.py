@@ -15,7 +15,7 @@ class Residual(nn.Module):
         self.rest = nn.Sequential(nn.Linear(columns, hidden), nn.Tanh(), nn.Linear(hidden, 1))
 
     def forward(self, numeric: torch.Tensor) -> torch.Tensor:
-        """(lines, columns) -> (lines,): one number a line."""
+        """(examples, columns) -> (examples,): one number an example."""
         return (self.line(numeric) + self.rest(numeric)).squeeze(1)
 
 

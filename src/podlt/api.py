@@ -90,9 +90,9 @@ def train(
         loss: for a module: a name, a loss of `torch.nn` or a callable; "cross_entropy" unless given. For a recipe: the
             object that it names.
         optimizer: for a module: a name, a table, or an optimiser of `torch.optim`; "adamw" unless given.
-        epochs: for a module: how often each line is trained on; 1 unless given.
+        epochs: for a module: how often each example is trained on; 1 unless given.
         workers: how many workers; 0 for what the recipe says, or for 50.
-        test: for a module: the lines to test on, as `dataset`.
+        test: for a module: the examples to test on, as `dataset`.
         model: for a recipe: the module itself, instead of the recipe's `module:callable` (which is then only a name).
             The run's recipe names the digest of its parameters.
         options: of the run (`podlt.call_options.TrainOptions`); for a module, also of its recipe (`podlt.recipe_of`).

@@ -20,7 +20,7 @@ class TrainOptions(TypedDict, total=False):
     Attributes:
         run: the directory to make; by default runs/NAME-TIME here.
         set: fields of the recipe that are to be others, such as {"training.epochs": 3}.
-        metrics: figures of the held-out lines, instead of what the recipe says: names, callables taking (outputs,
+        metrics: figures of the held-out examples, instead of what the recipe says: names, callables taking (outputs,
             labels), objects of torchmetrics; or a name for each.
         cheats: workers that cheat, such as "3:sign-flip": for demonstrations and tests.
         processes: how many processes host the workers; 0 for one a core.
@@ -60,10 +60,10 @@ class ObjectOptions(TrainOptions, total=False):
     """The same, and what a recipe says: of a training that is described by objects. See `podlt.recipe_of`.
 
     Attributes:
-        block_lines: lines of a round, which is one step of the optimiser; 1000 unless given.
-        seed: of the order of lines and of draws.
+        batch_size: examples of a round, which is one step of the optimiser; 1000 unless given.
+        seed: of the order of examples and of draws.
         label: the column or array to be predicted.
-        test_fraction: the part of the lines that is held out to test on.
+        test_fraction: the part of the examples that is held out to test on.
         data: other fields of the recipe's `[data]`.
         training: of its `[training]`.
         protocol: of its `[protocol]`.
@@ -72,7 +72,7 @@ class ObjectOptions(TrainOptions, total=False):
         digits: how precise exact products are: "auto" unless given.
     """
 
-    block_lines: int
+    batch_size: int
     seed: int
     label: str | int
     test_fraction: float

@@ -62,7 +62,7 @@ def commitment(task: bytes, key: bytes, update: bytes, salt: bytes) -> bytes:
     """What a worker publishes before it shows its result: binds result, task and the worker's own key.
 
     Args:
-        task: the task's digest (run, round, program, parameters, fragment, randomness).
+        task: the task's digest (run, round, program, parameters, shard, randomness).
         key: the worker's public key, so that a copied commitment is worthless.
         update: the update's digest.
         salt: 16 bytes that nobody else knows yet.

@@ -126,7 +126,7 @@ class StorageError(PodltError):
 
 
 class TooFewWorkersError(PodltError):
-    """Fewer than three workers are left: no random fragment can be compared. The run can be resumed with more."""
+    """Fewer than three workers are left: no random shard can be compared. The run can be resumed with more."""
 
 
 class DivergedError(PodltError):

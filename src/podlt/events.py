@@ -49,7 +49,7 @@ class WorkerFigures(msgspec.Struct, frozen=True):
         key: its public key in hexadecimal.
         tasks: how many it did since it came.
         seconds: that a task takes it of late, from dealing to the whole update.
-        lines_per_second: over all of them.
+        examples_per_second: over all of them.
         late: how many of its tasks were late, and dealt to somebody else as well, or again.
         unopened: how many of its commitments it did not open in time.
         wrong: how many of its messages or uploads were malformed, or not what it was committed to.
@@ -62,7 +62,7 @@ class WorkerFigures(msgspec.Struct, frozen=True):
     key: str
     tasks: int
     seconds: float
-    lines_per_second: float
+    examples_per_second: float
     late: int
     unopened: int
     wrong: int

@@ -29,7 +29,7 @@ def mlp(inputs: int, hidden: int, outputs: int, mean: float = 0.0, deviation: fl
     """A perceptron with one hidden layer: (n, inputs) -> (n, outputs).
 
     Args:
-        inputs: numbers of a line, however they are shaped.
+        inputs: numbers of an example, however they are shaped.
         hidden: of the layer between.
         outputs: classes, or 1 for a number.
         mean: of the number that is predicted: where the outputs begin.
@@ -40,7 +40,7 @@ def mlp(inputs: int, hidden: int, outputs: int, mean: float = 0.0, deviation: fl
 
 
 class Image(nn.Module):
-    """Lines of pixels to images: (n, channels * side * side) -> (n, channels, side, side)."""
+    """Examples of pixels to images: (n, channels * side * side) -> (n, channels, side, side)."""
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
@@ -145,13 +145,13 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, positions, width) -> the same."""
-        lines, positions, width = x.shape
+        examples, positions, width = x.shape
         q, k, v = (
-            part.view(lines, positions, self.heads, width // self.heads).transpose(1, 2)
+            part.view(examples, positions, self.heads, width // self.heads).transpose(1, 2)
             for part in self.attend(self.first(x)).split(width, dim=2)
         )
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.dropout(self.project(mixed.transpose(1, 2).reshape(lines, positions, width)))
+        x = x + self.dropout(self.project(mixed.transpose(1, 2).reshape(examples, positions, width)))
         x = x + self.dropout(self.down(nn.functional.gelu(self.up(self.second(x)))))
         return x
 
@@ -237,7 +237,7 @@ def resnet18(side: int = 28, channels: int = 1, outputs: int = 10) -> nn.Module:
 
 
 def resnet(side: int = 28, channels: int = 1, width: int = 16, blocks: int = 2, outputs: int = 10) -> nn.Module:
-    """Residual blocks after a pooled convolution; batch statistics are those of a fragment, not of the whole block."""
+    """Residual blocks after a pooled convolution; batch statistics are those of a shard, not of the whole block."""
     return nn.Sequential(
         Image(channels, side),
         nn.Conv2d(channels, width, 3, padding=1, bias=False),

@@ -52,23 +52,24 @@ class LossSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TrainingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the data are dealt, and to how many.
 
-    With `fragment_lines` 0 every round deals a whole block; else each useful worker gets that many lines, and the
-    rest of the block is carried into the next round. With `local_steps` above 1 a worker returns the change of the
+    With `shard_size` 0 every round deals a whole batch; else each useful worker gets that many examples, and the
+    rest of the batch is carried into the next round. With `local_steps` above 1 a worker returns the change of the
     parameters after that many steps at `local_lr`, instead of a gradient; by SGD, or by `local_optimizer`, such as
-    `{"name": "adamw", "weight_decay": 0.1}`, whose state begins at zero in every task. With `micro_lines` a task (or a
-    local step) is executed in pieces of at most that many lines, whose updates are added up (`podlt.program.pieces`):
-    it takes the memory of a piece. A batch normalisation's statistics are then those of a piece.
+    `{"name": "adamw", "weight_decay": 0.1}`, whose state begins at zero in every task. With `micro_batch_size` a task
+    (or a local step) is executed in pieces of at most that many examples, whose updates are added up
+    (`podlt.program.pieces`): it takes the memory of a piece. A batch normalisation's statistics are then those of a
+    piece.
     """
 
     epochs: Positive = 1
     workers: Annotated[int, Meta(ge=1, lt=2**20)] = 50
-    block_lines: Positive = 1000
-    fragment_lines: Whole = 0
+    batch_size: Positive = 1000
+    shard_size: Whole = 0
     seed: Whole = 0
     local_steps: Positive = 1
     local_lr: Annotated[float, Meta(gt=0)] | None = None
     local_optimizer: dict[str, Any] = {}
-    micro_lines: Annotated[int, Meta(ge=0, lt=2**31)] = 0
+    micro_batch_size: Annotated[int, Meta(ge=0, lt=2**31)] = 0
     checkpoint_every: Positive = 50
     history: Literal["all", "last"] = "all"
 
@@ -80,16 +81,16 @@ class ProtocolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The rules. What is left out (None) is the preset's default; `classic` takes none of those.
 
     Args:
-        preset: "guarded", or "classic", the seed to the letter: one fragment a round gets two spares, and two outvote
+        preset: "guarded", or "classic", the seed to the letter: one shard a round gets two spares, and two outvote
             the third.
-        checked: share of the fragments that a second worker executes as well (0.03).
-        own: share of the fragments that the manager executes itself (0.02); 0 where it has no means to.
-        own_most: how many fragments of a round it executes at most (1).
+        checked: share of the shards that a second worker executes as well (0.03).
+        own: share of the shards that the manager executes itself (0.02); 0 where it has no means to.
+        own_most: how many shards of a round it executes at most (1).
         clip: an update beyond so many times the median norm of its round is scaled down (8); 0: none is.
         first_fault: "suspend" (a worker's first conviction costs its escrow, and it may come back once), or "evict".
         shares: "measured" (a faster worker gets more tasks of a round, where the engine measures), or "equal".
         escrow: how many younger credits of the same worker vest one.
-        reward: credits a line.
+        reward: credits an example.
     """
 
     preset: Preset = "guarded"
@@ -212,8 +213,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             del document["witnesses"]
         if not self.training.local_optimizer:
             del document["training"]["local_optimizer"]
-        if not self.training.micro_lines:
-            del document["training"]["micro_lines"]
+        if not self.training.micro_batch_size:
+            del document["training"]["micro_batch_size"]
         return canonical.to_json(document)
 
     def digest(self) -> bytes:
@@ -252,8 +253,8 @@ class Terms(msgspec.Struct, frozen=True):
     preset: Preset
     seed: bytes
     epochs: int
-    block_lines: int
-    fragment_lines: int
+    batch_size: int
+    shard_size: int
     local_steps: int
     local_lr: float | None
     spares: int
@@ -267,23 +268,23 @@ class Terms(msgspec.Struct, frozen=True):
     chain_length: int
 
 
-def terms_of(recipe: Recipe, lines: int) -> Terms:
+def terms_of(recipe: Recipe, examples: int) -> Terms:
     """The terms of a run: a pure function, worked out by the manager that begins it and by whoever verifies it.
 
     Args:
-        lines: how many the training set has.
+        examples: how many the training set has.
     """
     training, protocol = recipe.training, recipe.protocol
     options = protocol.options
     return Terms(
         seed=run_seed(recipe),
         epochs=training.epochs,
-        block_lines=training.block_lines,
-        fragment_lines=training.fragment_lines,
+        batch_size=training.batch_size,
+        shard_size=training.shard_size,
         local_steps=training.local_steps,
         local_lr=training.local_lr if training.local_steps > 1 else None,
         reward=protocol.reward,
-        chain_length=cut_of(recipe, lines).most_rounds(training.epochs),
+        chain_length=cut_of(recipe, examples).most_rounds(training.epochs),
         **msgspec.structs.asdict(options),
     )
 
@@ -293,9 +294,9 @@ def run_seed(recipe: Recipe) -> bytes:
     return crypto.digest("seed/1", recipe.training.seed.to_bytes(8, "big"))
 
 
-def cut_of(recipe: Recipe, lines: int) -> RoundCut:
-    """How a run cuts its lines into rounds."""
-    return RoundCut(lines, recipe.training.block_lines, recipe.training.fragment_lines)
+def cut_of(recipe: Recipe, examples: int) -> RoundCut:
+    """How a run cuts its examples into rounds."""
+    return RoundCut(examples, recipe.training.batch_size, recipe.training.shard_size)
 
 
 def recipe_digest(raw: bytes) -> bytes:
@@ -376,10 +377,10 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
             f"{where}: training.workers: expected at least {options.min_workers} (one and two spares), "
             f'got {training.workers}; protocol.preset = "guarded" takes any number'
         )
-    if training.fragment_lines > training.block_lines:
+    if training.shard_size > training.batch_size:
         raise UsageError(
-            f"{where}: training.fragment_lines: expected at most training.block_lines ({training.block_lines}), "
-            f"got {training.fragment_lines}"
+            f"{where}: training.shard_size: expected at most training.batch_size ({training.batch_size}), "
+            f"got {training.shard_size}"
         )
     if training.local_steps > 1 and training.local_lr is None:
         raise UsageError(f"{where}: training.local_steps = {training.local_steps} needs training.local_lr")

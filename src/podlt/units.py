@@ -1,6 +1,6 @@
 """The units that entries and messages are made of: typed, and range-checked when they are decoded.
 
-Each name is one thing everywhere: a `Round` is never a count of lines, a `Digest` never a key.
+Each name is one thing everywhere: a `Round` is never a count of examples, a `Digest` never a key.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Round = Annotated[int, Meta(ge=0, lt=2**40)]
 """A round's number, from 0 over the whole run."""
 
 Count = Annotated[int, Meta(ge=0, le=MAX_INT)]
-"""A number of lines, rounds or fragments."""
+"""A number of examples, rounds or shards."""
 
 Millis = Annotated[int, Meta(ge=0, le=MAX_INT)]
 """Milliseconds since 1970-01-01 UTC, by the manager's clock."""

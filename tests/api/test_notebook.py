@@ -19,7 +19,7 @@ CONVICTED = ev.Convicted(worker=3, round=1, outcome="referee", reason="differ", 
 
 def round_done(number: int) -> ev.RoundDone:
     """A round of ten."""
-    return ev.RoundDone(round=number, rounds=10, epoch=0, loss=0.5, lines=100, seconds=0.5, workers=9, checked=1)
+    return ev.RoundDone(round=number, rounds=10, epoch=0, loss=0.5, examples=100, seconds=0.5, workers=9, checked=1)
 
 
 class Cell:

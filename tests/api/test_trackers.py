@@ -25,7 +25,7 @@ class Notes(FigureTracker):
         self.written.append((step, dict(figures)))
 
 
-def test_a_tracker_gets_a_line_a_round_and_the_figures_of_each_epoch(tmp_path: Path) -> None:
+def test_a_tracker_gets_an_example_a_round_and_the_figures_of_each_epoch(tmp_path: Path) -> None:
     notes = Notes()
     options = {"cheats": ["1:sign-flip"], "epochs": 2, "protocol": {"checked": 1.0}, "entropy": seeded(1)}
     train_objects(tmp_path / "run", callbacks=[notes], workers=6, **options)

@@ -51,8 +51,8 @@ class Diary(Callback):
         self.sums.append(sum(float(p.detach().sum()) for p in run.model.parameters()))
 
 
-CHECKED: dict[str, Any] = {"workers": 6, "block_lines": 20, "protocol": {"checked": 1.0}}
-"""Each fragment has a spare, so that a cheater is caught at once."""
+CHECKED: dict[str, Any] = {"workers": 6, "batch_size": 20, "protocol": {"checked": 1.0}}
+"""Each shard has a spare, so that a cheater is caught at once."""
 
 
 class Finished:
@@ -105,7 +105,7 @@ def test_a_result_is_short_and_a_table_in_a_notebook(finished: Finished) -> None
         assert part in html
 
 
-def test_the_history_has_a_line_a_round(finished: Finished) -> None:
+def test_the_history_has_an_example_a_round(finished: Finished) -> None:
     history = finished.result.history
     done = [event for event in finished.events if isinstance(event, ev.RoundDone)]
     assert history.index.name == "round" and list(history.index) == [event.round for event in done]
@@ -186,7 +186,7 @@ def line() -> nn.Module:
 def test_a_given_loss_is_trained_by_and_asked_for_again_at_resumption(tmp_path: Path) -> None:
     smooth, (x, y) = nn.CrossEntropyLoss(label_smoothing=0.1), arrays()
     with hosts_in_threads():
-        result = podlt.train(line(), (x, y), loss=smooth, run=tmp_path / "run", **{**SMALL, "block_lines": 90})
+        result = podlt.train(line(), (x, y), loss=smooth, run=tmp_path / "run", **{**SMALL, "batch_size": 90})
         with pytest.raises(podlt.UsageError, match=r"given:Sequential: an object .* give model="):
             podlt.resume(result.run)
         with pytest.raises(podlt.UsageError, match=r"given:CrossEntropyLoss: an object .* give loss="):
@@ -222,7 +222,7 @@ def test_a_loss_means_what_pytorch_means_over_any_workers(
     with hosts_in_threads():
         result = podlt.train(
             model, (x, y), loss=loss, optimizer=torch.optim.SGD(model.parameters(), lr=0.5), epochs=3,
-            run=tmp_path / "run", workers=5, block_lines=len(x), arithmetic="stock", processes=1, **options,
+            run=tmp_path / "run", workers=5, batch_size=len(x), arithmetic="stock", processes=1, **options,
         )  # fmt: skip
     optimizer, losses = torch.optim.SGD(eager.parameters(), lr=0.5), []
     for _ in range(3):

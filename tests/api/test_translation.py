@@ -71,7 +71,7 @@ def test_a_loss_with_other_options_is_captured_as_it_is(loss: nn.Module) -> None
     assert translate_loss(loss) == (f"given:{type(loss).__name__}", loss)
 
 
-def test_a_sum_over_lines_is_refused_by_name() -> None:
+def test_a_sum_over_examples_is_refused_by_name() -> None:
     with pytest.raises(UsageError, match=r'CrossEntropyLoss\(reduction="sum"\)'):
         translate_loss(nn.CrossEntropyLoss(reduction="sum"))
 
@@ -187,12 +187,12 @@ class Split:
     column_names = ("x", "label")
     features = None
 
-    def __init__(self, lines: int) -> None:
-        self.lines = lines
+    def __init__(self, examples: int) -> None:
+        self.examples = examples
 
     def to_parquet(self, path: Path) -> None:
         """Writes it."""
-        pd.DataFrame({"x": np.arange(self.lines) / 7, "label": np.arange(self.lines) % 2}).to_parquet(path)
+        pd.DataFrame({"x": np.arange(self.examples) / 7, "label": np.arange(self.examples) % 2}).to_parquet(path)
 
 
 def test_a_path_and_a_spec_are_taken_as_they_are() -> None:
@@ -214,7 +214,7 @@ def test_a_label_that_is_named_is_no_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:podlt ignores the splits")
-def test_splits_bring_the_lines_to_test_on(tmp_path: Path) -> None:
+def test_splits_bring_the_examples_to_test_on(tmp_path: Path) -> None:
     whole = data_table({"train": Split(6), "validation": Split(3), "test": Split(4)}, None, {}, tmp_path)
     assert whole["label"] == "label" and whole["source"] != whole["test"]
     assert len(pd.read_parquet(whole["source"])) == 6 and len(pd.read_parquet(whole["test"])) == 4
@@ -241,7 +241,7 @@ def test_a_loader_is_taken_for_its_data_set_with_a_word(tmp_path: Path) -> None:
     [
         (lambda: DataLoader(tensors(), collate_fn=lambda items: items), "collate_fn <lambda> makes batches"),
         (lambda: DataLoader(tensors(), sampler=WeightedRandomSampler([1.0] * 9, 9)), "sampler WeightedRandomSampler"),
-        (lambda: DataLoader(tensors(), batch_size=None), "podlt trains on each line once"),
+        (lambda: DataLoader(tensors(), batch_size=None), "podlt trains on each example once"),
         (lambda: iter([1]), "expected a path, a frame, arrays"),
     ],
 )

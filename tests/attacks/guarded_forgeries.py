@@ -1,6 +1,6 @@
 """A manager that edits the log of a guarded run, and signs all tree heads anew: and which claim then fails.
 
-The run is the eventful one of the tests of the protocol: hidden spares, the manager's own fragments, backups,
+The run is the eventful one of the tests of the protocol: hidden spares, the manager's own shards, backups,
 operators, convictions of each kind, a worker that is suspended and one that is evicted, and others that left.
 """
 
@@ -48,7 +48,7 @@ def _options() -> Iterator[Forgery]:
     }.items():
         yield Forgery(what, edited(0, **fields), both)
     rules = (Claim.TERMS, Claim.PROGRESS)
-    yield Forgery("begins with two spares a fragment", edited(0, spares=2), rules)
+    yield Forgery("begins with two spares a shard", edited(0, spares=2), rules)
     yield Forgery("begins with a share above one", edited(0, checked=10**6 + 1), rules)
     yield Forgery("calls a guarded run classic", edited(0, preset="classic"), rules)
 
@@ -58,8 +58,8 @@ def _opens(at: int, spares: int) -> Make:
     state, opened = RUN.state_before(at), ENTRIES[at]
     assert state.begin is not None and isinstance(opened, e.Open)
     plan = state.begin.cut.upcoming(opened.epoch, opened.offset, state.active_count - spares)
-    fragments = [*opened.fragments, *(digest("x/1", bytes([n])) for n in range(9))][: plan.fragments]
-    return edited(at, lines=plan.lines, fragments=fragments)
+    shards = [*opened.shards, *(digest("x/1", bytes([n])) for n in range(9))][: plan.shards]
+    return edited(at, examples=plan.examples, shards=shards)
 
 
 def _spares() -> Iterator[Forgery]:
@@ -68,14 +68,14 @@ def _spares() -> Iterator[Forgery]:
     active, opened = state.active_count, ENTRIES[at]
     assert isinstance(opened, e.Open)
     least, most = state.options.least_spares(active), state.options.most_spares(active)
-    drawn = active - len(opened.fragments)
+    drawn = active - len(opened.shards)
     other = least + most - drawn
     yield Forgery(
         "opens a round for another number of spares than the seed gives", _opens(at, other), (Claim.PROGRESS,)
     )
     yield Forgery("opens a round for no spare", _opens(at, 0), (Claim.PROGRESS,))
     yield Forgery("opens a round for one spare more than can be", _opens(at, most + 1), (Claim.PROGRESS,))
-    yield Forgery("opens a round with one fragment less", edited(at, fragments=opened.fragments[1:]), (Claim.PROGRESS,))
+    yield Forgery("opens a round with one shard less", edited(at, shards=opened.shards[1:]), (Claim.PROGRESS,))
     commit = next(i for i in places(e.Commit) if i > place(e.Open, 2))
     committed, reveal = ENTRIES[commit], next(i for i in places(e.Reveal) if i > commit)
     assert isinstance(committed, e.Commit)
@@ -96,7 +96,7 @@ def _own() -> Iterator[Forgery]:
     compared = places(e.Verdict, lambda x: (x.outcome, x.reason) == ("agree", "compared"))[0]
     named = places(e.Verdict, lambda x: (x.outcome, x.reason) == ("referee", "own"))[0]
     claims = (Claim.VERDICTS,)
-    yield Forgery("has no verdict on a fragment of its own", without(own, own + 1), claims)
+    yield Forgery("has no verdict on a shard of its own", without(own, own + 1), claims)
     yield Forgery("calls what it executed only compared", edited(own, reason="compared"), claims)
     yield Forgery("says that it executed what is not its own", edited(compared, reason="own"), claims)
     yield Forgery("accepts what nobody found, and calls it agreement", edited(own, accepted=bytes(32)), claims)
@@ -112,10 +112,10 @@ def _own() -> Iterator[Forgery]:
 
 
 def _answers(at: int) -> dict[int, bytes]:
-    """Who answered for the fragment that a verdict is about, and what."""
+    """Who answered for the shard that a verdict is about, and what."""
     verdict = ENTRIES[at]
     assert isinstance(verdict, e.Verdict)
-    return RUN.state_before(at).revealed.answers[verdict.fragment]
+    return RUN.state_before(at).revealed.answers[verdict.shard]
 
 
 def _all(at: int) -> list[int]:
@@ -311,7 +311,7 @@ def _clipping() -> Iterator[Forgery]:
     claims, form = (Claim.PROGRESS,), (Claim.FORM,)
     yield Forgery("clips in another order", edited(at, clipped=[second, first]), claims)
     yield Forgery("clips a part twice", edited(at, clipped=[first, first]), claims)
-    yield Forgery("clips a fragment that is none", edited(at, clipped=[e.ClippedPart(99, 0, 1)]), claims)
+    yield Forgery("clips a shard that is none", edited(at, clipped=[e.ClippedPart(99, 0, 1)]), claims)
     yield Forgery("clips a third part", document(at, lambda d: d.update(clipped=[[0, 2, 1]])), form)
     yield Forgery("clips by nothing", document(at, lambda d: d.update(clipped=[[0, 0, 0]])), form)
     yield Forgery("clips another update than it says", edited(at, clipped=[second]), (), "`audit`: AVERAGES")

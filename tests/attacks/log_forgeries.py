@@ -40,7 +40,7 @@ def honest_run() -> tuple[World, MemoryLog]:
         return [make_player(Always if i == CHEATER else Player, i, SEED, gossip) for i in range(WORKERS)]
 
     world = World(
-        Scenario(lines=60, epochs=2, block_lines=6, deposit=5, tested=True, protocol=CLASSIC), players, SEED, log
+        Scenario(examples=60, epochs=2, batch_size=6, deposit=5, tested=True, protocol=CLASSIC), players, SEED, log
     )
     world.begin()
     world.play()
@@ -169,7 +169,7 @@ def _verdicts() -> Iterator[Forgery]:
     yield Forgery("calls a vote an agreement", edited(voted, outcome="agree"), claims)
     yield Forgery("evicts where all agree", edited(agreed, convicted=[0]), claims)
     yield Forgery("calls agreement a dispute", edited(agreed, outcome="referee", reason="differ"), claims)
-    yield Forgery("compares another fragment", edited(agreed, fragment=(_at(agreed).fragment + 1) % 6), claims)
+    yield Forgery("compares another shard", edited(agreed, shard=(_at(agreed).shard + 1) % 6), claims)
     yield Forgery(
         "evicts three workers as referee, and pays as if not",
         edited(agreed, outcome="referee", reason="suspect", accepted=bytes(32), convicted=_group(agreed)),
@@ -184,8 +184,8 @@ def _at(at: int) -> e.Verdict:
 
 
 def _group(at: int) -> list[int]:
-    """Who answered for the fragment that a verdict is about."""
-    return sorted(RUN.state_before(at).revealed.answers[_at(at).fragment])
+    """Who answered for the shard that a verdict is about."""
+    return sorted(RUN.state_before(at).revealed.answers[_at(at).shard])
 
 
 def _draws() -> Iterator[Forgery]:
@@ -236,12 +236,12 @@ def _draws() -> Iterator[Forgery]:
     )
     empty = e.Commit(at=ENTRIES[opened].at, round=revealed.round, commitments=[])
     yield Forgery("has an empty commit", inserted(commit, empty), (Claim.OPENINGS,))
-    yield Forgery("opens a round without fragments", edited(opened, fragments=[]), (Claim.PROGRESS,))
-    yield Forgery("opens a round over fewer lines", edited(opened, lines=3), (Claim.PROGRESS,))
-    yield Forgery("opens a round of other lines", edited(opened, offset=0), (Claim.PROGRESS,))
+    yield Forgery("opens a round without shards", edited(opened, shards=[]), (Claim.PROGRESS,))
+    yield Forgery("opens a round over fewer examples", edited(opened, examples=3), (Claim.PROGRESS,))
+    yield Forgery("opens a round of other examples", edited(opened, offset=0), (Claim.PROGRESS,))
     yield Forgery("opens a round of another epoch", edited(opened, epoch=1), (Claim.PROGRESS,))
-    fragments = [digest("x/1"), *_opened(opened).fragments[1:]]
-    yield Forgery("names another fragment afterwards", edited(opened, fragments=fragments), (Claim.OPENINGS,))
+    shards = [digest("x/1"), *_opened(opened).shards[1:]]
+    yield Forgery("names another shard afterwards", edited(opened, shards=shards), (Claim.OPENINGS,))
 
 
 def _opened(at: int) -> e.Open:

@@ -19,11 +19,11 @@ from small_runs import seeded
 from torch import nn
 
 from podlt.crypto import HashChain, digest
-from podlt.data.dataset import fragment_digest_of
+from podlt.data.dataset import shard_digest_of
 from podlt.data.spec import DataSpec
 from podlt.engine.interface import Engine
 from podlt.execution import adversary
-from podlt.manager.blocks import Block, BlockReader
+from podlt.manager.batches import BatchReader, RoundBatch
 from podlt.manager.round_driver import RoundDriver
 from podlt.manager.setup import TrainingRun
 from podlt.manager.weights import Average, Weights
@@ -42,7 +42,7 @@ ROUND = 3
 
 
 GUARDED = ProtocolSpec(checked=0.2, own=0.2, escrow=3, first_fault="evict")
-"""One or two of seven fragments or so are checked, and as many are the manager's own."""
+"""One or two of seven shards or so are checked, and as many are the manager's own."""
 
 CLASSIC = ProtocolSpec("classic", escrow=3)
 
@@ -81,7 +81,7 @@ def recipe(rules: ProtocolSpec = GUARDED) -> Recipe:
         data=DataSpec("digits"),
         model=ModelSpec("podlt.models:mlp", {"inputs": 64, "hidden": 16, "outputs": 10}),
         optimizer={"name": "adamw", "lr": 0.03},
-        training=TrainingSpec(epochs=2, workers=8, block_lines=120, seed=1),
+        training=TrainingSpec(epochs=2, workers=8, batch_size=120, seed=1),
         protocol=rules,
         arithmetic="stock",
     )
@@ -134,7 +134,7 @@ def _behind_a_fake(patch: Patch) -> None:
     def judge(self: RoundDriver) -> Any:
         roles = self._manager.roles
         faked = set(self.figures.faked)
-        compared = {seat for fragment in (*roles.checked, *roles.own) for seat in roles.group(fragment)}
+        compared = {seat for shard in (*roles.checked, *roles.own) for seat in roles.group(shard)}
         covered[:] = [bool(faked) and not faked & compared]
         return honest_judge(self)
 
@@ -174,9 +174,9 @@ def _clips(lie: Callable[[Sequence[Scale]], Sequence[Scale]]) -> Callable[[Patch
     def patched(patch: Patch) -> None:
         honest, rounds = Manager.open, [0]
 
-        def open_round(self: Manager, plan: Upcoming, fragments: Sequence[bytes]) -> Any:
+        def open_round(self: Manager, plan: Upcoming, shards: Sequence[bytes]) -> Any:
             rounds[0] = self.state.round
-            return honest(self, plan, fragments)
+            return honest(self, plan, shards)
 
         def chosen(*about: Any) -> list[Scale]:
             found = clip.scales_of(*about)
@@ -205,19 +205,19 @@ def _begin(**other: Any) -> Callable[[Patch], None]:
     return lie
 
 
-def _begin_as(other: Recipe, lines: int | None = None) -> Callable[[Patch], None]:
-    """Begins with the terms of another recipe, or over fewer lines, with a chain of secrets that fits them."""
+def _begin_as(other: Recipe, examples: int | None = None) -> Callable[[Patch], None]:
+    """Begins with the terms of another recipe, or over fewer examples, with a chain of secrets that fits them."""
 
     def lie(patch: Patch) -> None:
         def begin(self: TrainingRun, *args: Any) -> e.Begin:
             entry = honest(self, *args)
-            count = lines or entry.lines
+            count = examples or entry.examples
             terms = msgspec.structs.asdict(terms_of(other, count))
             end = self.directory.chain(terms["chain_length"]).end
-            return msgspec.structs.replace(entry, lines=count, **terms, chain_end=end)
+            return msgspec.structs.replace(entry, examples=count, **terms, chain_end=end)
 
         def chain(self: TrainingRun, length: int) -> HashChain:
-            return self.directory.chain(terms_of(other, lines or self.inputs.data.train.lines).chain_length)
+            return self.directory.chain(terms_of(other, examples or self.inputs.data.train.examples).chain_length)
 
         honest = TrainingRun._begin
         patch.setattr(TrainingRun, "_begin", begin)
@@ -233,8 +233,8 @@ def _training(**other: Any) -> Recipe:
 def _other_start(patch: Patch) -> None:
     honest = TrainingRun._capture
 
-    def capture(self: TrainingRun, fields: Any, lines: Any) -> Any:
-        captured = honest(self, fields, lines)
+    def capture(self: TrainingRun, fields: Any, examples: Any) -> Any:
+        captured = honest(self, fields, examples)
         for name, value in captured.state.items():
             if name.startswith("param"):
                 value.mul_(0.5).add_(0.01)
@@ -247,38 +247,39 @@ def _other_program(patch: Patch) -> None:
     """Trains another model than the recipe's: with tanh where that has relu."""
     honest = TrainingRun._capture
 
-    def capture(self: TrainingRun, fields: Any, lines: Any) -> Any:
+    def capture(self: TrainingRun, fields: Any, examples: Any) -> Any:
         inputs, model = self.inputs, self.inputs.model
         assert isinstance(model, nn.Sequential)
         layers = [nn.Tanh() if isinstance(layer, nn.ReLU) else layer for layer in model]
         self.inputs = msgspec.structs.replace(inputs, model=nn.Sequential(*layers))
-        captured = honest(self, fields, lines)
+        captured = honest(self, fields, examples)
         self.inputs = inputs
         return captured
 
     patch.setattr(TrainingRun, "_capture", capture)
 
 
-# -- lines -----------------------------------------------------------------------------------------------------------
+# -- examples
+# -----------------------------------------------------------------------------------------------------------
 
 
-def _poisoned_lines(patch: Patch) -> None:
-    honest = BlockReader._fill
+def _poisoned_examples(patch: Patch) -> None:
+    honest = BatchReader._fill
 
-    def fill(self: BlockReader, plan: Upcoming, half: int) -> Block:
-        block = honest(self, plan, half)
-        if plan.epoch or not plan.offset <= 240 < plan.offset + plan.lines:
-            return block
+    def fill(self: BatchReader, plan: Upcoming, half: int) -> RoundBatch:
+        batch = honest(self, plan, half)
+        if plan.epoch or not plan.offset <= 240 < plan.offset + plan.examples:
+            return batch
         engine: Engine = self._engine
-        lines = engine.block(half, plan.lines)
-        for values in lines.values():
+        examples = engine.batch(half, plan.examples)
+        for values in examples.values():
             if values.dtype.kind in "iu" and values.ndim == 1:
-                values[slice(*block.bounds[0])] = 7
-        start, stop = block.bounds[0]
-        first = fragment_digest_of(self._dataset.fields, {name: v[start:stop] for name, v in lines.items()})
-        return msgspec.structs.replace(block, fragments=[first, *block.fragments[1:]])
+                values[slice(*batch.bounds[0])] = 7
+        start, stop = batch.bounds[0]
+        first = shard_digest_of(self._dataset.fields, {name: v[start:stop] for name, v in examples.items()})
+        return msgspec.structs.replace(batch, shards=[first, *batch.shards[1:]])
 
-    patch.setattr(BlockReader, "_fill", fill)
+    patch.setattr(BatchReader, "_fill", fill)
 
 
 # -- convictions -----------------------------------------------------------------------------------------------------
@@ -289,13 +290,13 @@ def _convictions(manager: Manager) -> int:
 
 
 def _evict_by_own_task(patch: Patch) -> None:
-    """Says that its own execution of a fragment gave something else, and applies that."""
+    """Says that its own execution of a shard gave something else, and applies that."""
     honest = RoundDriver._executed_own
 
-    def executed(self: RoundDriver, fragment: int) -> np.ndarray:
-        update = honest(self, fragment)
+    def executed(self: RoundDriver, shard: int) -> np.ndarray:
+        update = honest(self, shard)
         round = self._manager.state.revealed
-        if round.open.round >= ROUND and fragment in round.own and not _convictions(self._manager):
+        if round.open.round >= ROUND and shard in round.own and not _convictions(self._manager):
             update.view(np.float32)[1:50] += np.float32(0.5)
         return update
 
@@ -306,19 +307,19 @@ def _side_with_fakes(patch: Patch) -> None:
     """Where two differ it says that its execution gave the fake: the honest one is convicted."""
     honest = RoundDriver._executed_own
 
-    def executed(self: RoundDriver, fragment: int) -> np.ndarray:
+    def executed(self: RoundDriver, shard: int) -> np.ndarray:
         round = self._manager.state.revealed
         faked = set(self.figures.faked)
         for copy in round.results:
-            if round.roles.seats[copy[0]] == fragment and copy[0] in faked:
+            if round.roles.seats[copy[0]] == shard and copy[0] in faked:
                 return self._slot(copy).copy()
-        return honest(self, fragment)
+        return honest(self, shard)
 
     patch.setattr(RoundDriver, "_executed_own", executed)
 
 
 def _evict_as_referee(patch: Patch) -> None:
-    """Calls the result of a fragment that nobody compared not finite, and accepts its favourite instead."""
+    """Calls the result of a shard that nobody compared not finite, and accepts its favourite instead."""
     honest_suspects, honest_execute = RoundDriver._suspects, RoundDriver._execute
     chosen: list[int] = []
 
@@ -331,9 +332,9 @@ def _evict_as_referee(patch: Patch) -> None:
             chosen[:] = [next(f for _, f in sorted(roles.seats.items()) if f not in due)]
         return sorted({*found, *(chosen if state.round == ROUND else [])})
 
-    def execute(self: RoundDriver, fragment: int) -> np.ndarray:
-        update = honest_execute(self, fragment)
-        if self._manager.state.round == ROUND and chosen == [fragment]:
+    def execute(self: RoundDriver, shard: int) -> np.ndarray:
+        update = honest_execute(self, shard)
+        if self._manager.state.round == ROUND and chosen == [shard]:
             update.view(np.float32)[1:50] += np.float32(0.5)
         return update
 
@@ -346,16 +347,16 @@ def _frame_by_vote(patch: Patch) -> None:
     honest_open = Manager.open
     chosen: set[bytes] = set()
 
-    def open_round(self: Manager, plan: Upcoming, fragments: Sequence[bytes]) -> Any:
-        dealt = honest_open(self, plan, fragments)
+    def open_round(self: Manager, plan: Upcoming, shards: Sequence[bytes]) -> Any:
+        dealt = honest_open(self, plan, shards)
         checked = self.roles.checked[0]
         if len({2, 4} & set(self.roles.group(checked))) == 2:
-            chosen.add(fragments[checked])
+            chosen.add(shards[checked])
         return dealt
 
     def flip(honest: adversary.Execute, seed: bytes) -> adversary.Execute:
         fake = honest_flip(honest, seed)
-        return lambda work: fake(work) if work.task.fragment in chosen else honest(work)
+        return lambda work: fake(work) if work.task.shard in chosen else honest(work)
 
     honest_flip = adversary.sign_flip
     patch.setattr(Manager, "open", open_round)
@@ -458,14 +459,14 @@ ATTACKS: dict[str, Attack] = {
         verify=(Claim.TERMS,),
         audit=(Claim.TERMS,),
     ),
-    "begin-block": Attack(
-        does="begins with smaller blocks",
-        lie=_begin_as(_training(block_lines=60)),
+    "begin-batch": Attack(
+        does="begins with smaller batches",
+        lie=_begin_as(_training(batch_size=60)),
         verify=(Claim.TERMS,),
         audit=(Claim.TERMS,),
     ),
-    "begin-lines": Attack(
-        does="trains on a third of the lines, in terms that fit each other",
+    "begin-examples": Attack(
+        does="trains on a third of the examples, in terms that fit each other",
         lie=_begin_as(recipe(), 600),
         audit=(Claim.DATA,),
     ),
@@ -494,7 +495,7 @@ ATTACKS: dict[str, Attack] = {
         audit=(Claim.AVERAGES,),
     ),
     "own-evict": Attack(
-        does="evicts who answered for a fragment of its own by what it says it found, and applies that",
+        does="evicts who answered for a shard of its own by what it says it found, and applies that",
         lie=_evict_by_own_task,
         audit=(Claim.CONVICTIONS, Claim.NO_FAKES),
     ),
@@ -505,7 +506,7 @@ ATTACKS: dict[str, Attack] = {
         audit=(Claim.RESULTS, Claim.CONVICTIONS, Claim.NO_FAKES),
     ),
     "referee-evict": Attack(
-        does="evicts who answered for a fragment by its own word, and applies its favourite",
+        does="evicts who answered for a shard by its own word, and applies its favourite",
         lie=_evict_as_referee,
         audit=(Claim.CONVICTIONS, Claim.NO_FAKES),
     ),
@@ -517,10 +518,10 @@ ATTACKS: dict[str, Attack] = {
         seed=7,
         audit=(Claim.RESULTS, Claim.CONVICTIONS, Claim.NO_FAKES),
     ),
-    "poisoned-lines": Attack(
-        does="gives the lines of a fragment a label of its choice, and logs the digest of those",
-        lie=_poisoned_lines,
-        audit=(Claim.FRAGMENTS,),
+    "poisoned-examples": Attack(
+        does="gives the examples of a shard a label of its choice, and logs the digest of those",
+        lie=_poisoned_examples,
+        audit=(Claim.SHARDS,),
     ),
     "figures": Attack(does="logs an accuracy of 0.999", lie=_figures, audit=(Claim.FIGURES,)),
     "no-figures": Attack(does="logs no figures, as if none were finite", lie=_fewer_figures, audit=(Claim.FIGURES,)),

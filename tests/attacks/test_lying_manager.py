@@ -53,9 +53,9 @@ def test_nobody_can_tell_that_a_manager_skipped_its_own_tasks(tmp_path: Path) ->
     """SPEC.md, 6.1: it agrees with whatever was answered, and convicts nobody by it."""
 
     def skip(patch: pytest.MonkeyPatch) -> None:
-        def executed(self: RoundDriver, fragment: int) -> np.ndarray:
+        def executed(self: RoundDriver, shard: int) -> np.ndarray:
             round = self._manager.state.revealed
-            return self._slot(next(copy for copy in round.results if round.roles.seats[copy[0]] == fragment))
+            return self._slot(next(copy for copy in round.results if round.roles.seats[copy[0]] == shard))
 
         patch.setattr(RoundDriver, "_executed_own", executed)
 

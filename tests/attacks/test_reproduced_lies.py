@@ -13,7 +13,7 @@ from .lying_manager import ATTACKS, play
 
 UNDECIDED = {
     "begin-arithmetic": "use the version that began it",
-    "begin-lines": "the first entry says 600",
+    "begin-examples": "the first entry says 600",
     "begin-test": "the test set",
     "begin-no-test": "the first entry says that there is none",
 }

@@ -20,4 +20,4 @@ def test_capture_is_measured_beside_eager_and_tasks(capsys: pytest.CaptureFixtur
 
 def test_rounds_of_a_model_are_trained(capsys: pytest.CaptureFixture[str]) -> None:
     rounds.run("bert", 1, 3, 1, 2, 1)
-    assert "2 rounds" not in (text := capsys.readouterr().out) and "1 rounds of 1 x 2 lines" in text
+    assert "2 rounds" not in (text := capsys.readouterr().out) and "1 rounds of 1 x 2 examples" in text

@@ -90,7 +90,7 @@ def test_both_accept_a_run_of_an_honest_manager_whoever_takes_part(
         return [make_player(c, i, digest(kind), gossip, 0.2 if i < 3 else None) for i, c in enumerate(cast)]
 
     log, rules = MemoryLog(), ProtocolSpec(preset=preset)
-    scenario = Scenario(lines=70, block_lines=20, fragment_lines=3, deposit=7, tested=True, protocol=rules)
+    scenario = Scenario(examples=70, batch_size=20, shard_size=3, deposit=7, tested=True, protocol=rules)
     world = World(scenario, players, digest(kind), log)
     world.begin()
     world.play()

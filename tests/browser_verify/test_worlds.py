@@ -60,7 +60,7 @@ def test_both_follow_a_run_over_a_network_in_which_much_goes_wrong(node: Node, t
 
 def test_both_follow_a_run_of_unequal_machines(node: Node, tmp_path: Path) -> None:
     wrong = NetworkFaults(compute=0.1, machines=(1.0, 1.0, 1.0, 12.0), delay=0.001, until=0.0)
-    world = NetworkedWorld([1] * 4, 12, 3, wrong, lines=32)
+    world = NetworkedWorld([1] * 4, 12, 3, wrong, examples=32)
     world.run()
     found, expected = both(node, bundle_of(world.memory_log, Documents(world.recipe, world.program)), tmp_path)
     assert expected.counts["shares"]
@@ -72,7 +72,7 @@ def test_both_call_the_run_of_one_worker_a_record(node: Node, tmp_path: Path) ->
         return [make_player(Player, 0, digest("one/1"), gossip)]
 
     log = MemoryLog()
-    world = World(Scenario(lines=20, block_lines=5), players, digest("one/1"), log)
+    world = World(Scenario(examples=20, batch_size=5), players, digest("one/1"), log)
     world.begin()
     world.play()
     found, expected = both(node, bundle_of(log, Documents(world.recipe, world.program)), tmp_path)
@@ -110,7 +110,7 @@ def cosignatures() -> dict[str, list[str]]:
         "cut": [seen(Head(last.origin, last.size + 1, bytes(32)))],
         "another run": [seen(Head("podlt.run/" + "0" * 64, last.size, last.root))],
         "forged": [cosignature_line(last, forged)],
-        "no lines": ["", "x", "1 2 3 4", seen(last)[:-9], seen(last) + "\r", "0" + seen(last)],
+        "no examples": ["", "x", "1 2 3 4", seen(last)[:-9], seen(last) + "\r", "0" + seen(last)],
     }
 
 

@@ -147,11 +147,11 @@ def test_data_describe_says_what_a_table_holds(podlt: Podlt, tmp_path: Path) -> 
     Path("mine.toml").write_text(f'[data]\n{spec}[model]\nname = "m:f"\n')
     outcome = podlt("data", "describe", "mine.toml")
     assert outcome.code == 0
-    assert "18 lines to train on, 2 to test on" in outcome.out
+    assert "18 examples to train on, 2 to test on" in outcome.out
     assert "@cardinalities" in outcome.out
     assert "a worker sees the whole model" in outcome.out
-    assert "dealt: 1 lines to a worker a round" in outcome.out
-    assert "warning: fragments of one line: 18 lines a round over 48 useful workers" in outcome.out
+    assert "dealt: 1 examples to a worker a round" in outcome.out
+    assert "warning: shards of one line: 18 examples a round over 48 useful workers" in outcome.out
     Path("heights.csv").write_text("age,city,height\n1,b,2\n2,b,nan\n")
     outcome = podlt("data", "fetch", "mine.toml")
     assert outcome.code == 2

@@ -136,7 +136,7 @@ def test_show_gives_the_whole_run_and_the_rounds_that_convicted(podlt: Podlt, ru
         assert re.search(rf"^ +{row.number} .* worker {worker} \(suspended\)", out, re.MULTILINE)
         assert f"repeat the execution: podlt audit {run} --round {row.number}\n" in out
     assert "withdrew: no opening" in out
-    assert "12: 10 active, 2 suspended" in out and "guarded: 0.1 of the fragments" in out
+    assert "12: 10 active, 2 suspended" in out and "guarded: 0.1 of the shards" in out
     executed = sum(len(row.executed) for row in history.rounds)
     assert f"the manager executed {executed} itself" in " ".join(out.split()) and executed > 2
 
@@ -146,9 +146,9 @@ def dispute(run: Path) -> tuple[RoundRow, e.Verdict]:
     return next((row, verdict) for row in read_history(run).rounds for verdict in row.disputes)
 
 
-def proof_record(out: str, fragment: int) -> str:
-    """What is shown of a fragment."""
-    (found,) = [part for part in out.split("Proof record")[1:] if re.search(rf"^fragment +{fragment},", part, re.M)]
+def proof_record(out: str, shard: int) -> str:
+    """What is shown of a shard."""
+    (found,) = [part for part in out.split("Proof record")[1:] if re.search(rf"^shard +{shard},", part, re.M)]
     return found
 
 
@@ -158,7 +158,7 @@ def test_show_round_gives_both_results_with_their_signatures_and_the_command_tha
     row, verdict = dispute(run)
     (worker,) = verdict.convicted
     out = podlt("show", run, "round", row.number).out
-    record = proof_record(out, verdict.fragment)
+    record = proof_record(out, verdict.shard)
     results = re.findall(r"^  result +([0-9a-f]{64})", record, re.MULTILINE)
     assert len(re.findall(r"^  signature +[0-9a-f]{128}", record, re.MULTILINE)) == len(results) in (1, 2)
     assert f"worker {worker}  convicted, suspended" in record and f"convicts [{worker}]" in record
@@ -169,7 +169,7 @@ def test_show_round_gives_both_results_with_their_signatures_and_the_command_tha
 
 def test_show_round_of_a_classic_run_gives_three_results(podlt: Podlt, classic: Path) -> None:
     row, verdict = dispute(classic)
-    record = proof_record(podlt("show", classic, "round", row.number).out, verdict.fragment)
+    record = proof_record(podlt("show", classic, "round", row.number).out, verdict.shard)
     results = re.findall(r"^  result +([0-9a-f]{64})", record, re.MULTILINE)
     assert len(results) == 3 and len(set(results)) == 2
     assert f"worker {verdict.convicted[0]}  convicted, evicted" in record and "vote (compared)" in record
@@ -181,7 +181,7 @@ def test_show_worker_says_why_it_was_convicted_and_how_to_repeat_it(podlt: Podlt
     (worker,) = verdict.convicted
     out = podlt("show", run, "worker", worker).out
     assert "joined" in out
-    why = f"convicted: its result for fragment {verdict.fragment} is not the accepted one"
+    why = f"convicted: its result for shard {verdict.shard} is not the accepted one"
     assert re.search(rf"^ +\d+ +{row.number}  {why}", out, re.MULTILINE)
     assert re.search(rf"^ +\d+ +{row.number}  suspended, after conviction 1", out, re.MULTILINE)
     assert f"{read_history(run).state.ledger.accounts[worker].forfeited} forfeited" in out
@@ -196,7 +196,7 @@ def test_show_says_what_is_in_escrow_when_it_vests_what_was_clipped_and_who_runs
     out = " ".join(podlt("show", run, "worker", 2).out.split())
     missing = RULES.escrow - rounds + 1
     assert f"the pay of {rounds} tasks; the oldest (3 credits) vests after {missing} more of its tasks" in out
-    assert "operator alice" in out and "of its result for fragment" in out and f"scaled by 2^-{EXPONENT}" in out
+    assert "operator alice" in out and "of its result for shard" in out and f"scaled by 2^-{EXPONENT}" in out
     gone = " ".join(podlt("show", run, "worker", 3).out.split())
     left = world.state.workers[3].left
     assert "status withdrawn" in gone and f"all of it vests with round {left + RULES.escrow}" in gone
@@ -204,7 +204,7 @@ def test_show_says_what_is_in_escrow_when_it_vests_what_was_clipped_and_who_runs
     assert "operators alice (2), bob (1)" in overview
     assert f"1 updates, down to 2^-{EXPONENT} of their length; in rounds {CLIPPED_ROUND}" in overview
     assert f"{6 * 3 * rounds} credits are pending" in overview
-    assert "clipped: the gradients of fragment" in podlt("show", run, "round", CLIPPED_ROUND).out
+    assert "clipped: the gradients of shard" in podlt("show", run, "round", CLIPPED_ROUND).out
     life = json.loads(podlt("show", run, "worker", 2, "--json").out)
     assert life["escrow"] == {"credits": [3] * rounds, "tasks": missing, "round": None}
     assert podlt("report", run, "--out", "page.html").code == 0
@@ -282,7 +282,7 @@ def test_the_summary_counts_fakes_until_the_conviction(run: Path) -> None:
         assert (cheater.applied, cheater.vested) == (cheater.fakes - 1, 0)
     assert summary.honest_convicted == [] and summary.evicted == []
     assert summary.proof_share == pytest.approx(0.25)
-    assert summary.lines_per_second == pytest.approx(summary.lines / (0.5 * summary.rounds))
+    assert summary.examples_per_second == pytest.approx(summary.examples / (0.5 * summary.rounds))
 
 
 def test_a_half_line_of_figures_as_a_kill_leaves_it_is_passed_over(run: Path) -> None:

@@ -31,16 +31,16 @@ def test_json_has_every_figure_of_the_text(podlt: Podlt) -> None:
     assert found["options"]["preset"] == "guarded" and found["assumed"]["new_key"] == 0
 
 
-def test_flags_come_before_the_recipe_and_lines_give_rounds_and_tasks(podlt: Podlt) -> None:
+def test_flags_come_before_the_recipe_and_examples_give_rounds_and_tasks(podlt: Podlt) -> None:
     def said(*argv: object) -> dict[str, Any]:
         found = json.loads(podlt("plan", *argv, "--json").out)
         return {**found["options"], **found["assumed"]}
 
-    recipe = ("mnist-mlp", "--lines", 60_000)
+    recipe = ("mnist-mlp", "--examples", 60_000)
     classic = said(*recipe, "--preset", "classic")
     assert (classic["workers"], classic["rounds"], classic["reward"]) == (50, 300, 20)
     guarded = said(*recipe, "--preset", "guarded")
-    assert (guarded["rounds"], guarded["reward"]) == (300, 20)  # 20 lines for each of 48.5 fragments
+    assert (guarded["rounds"], guarded["reward"]) == (300, 20)  # 20 examples for each of 48.5 shards
     few = said(*recipe, "--preset", "classic", "--workers", 9, "--epochs", 1, "--reward", 7)
     assert (few["workers"], few["rounds"], few["reward"]) == (9, 60, 7)
     assert said("--rounds", 7)["rounds"] == 7 and said()["rounds"] == 300

@@ -16,12 +16,14 @@ from podlt.progress.terminal import EVERY, Bar, PlainLines, RecentRounds
 
 
 def round_done(number: int, *, loss: float = 1.0, seconds: float = 0.5) -> ev.RoundDone:
-    """A round of 100 lines, of ten."""
-    return ev.RoundDone(round=number, rounds=10, epoch=0, loss=loss, lines=100, seconds=seconds, workers=9, checked=1)
+    """A round of 100 examples, of ten."""
+    return ev.RoundDone(
+        round=number, rounds=10, epoch=0, loss=loss, examples=100, seconds=seconds, workers=9, checked=1
+    )
 
 
 STARTED = ev.Started(
-    run="ab", path="runs/x", workers=10, processes=2, parameters=1234, lines=1000, epochs=1, rounds=10, resumed=False
+    run="ab", path="runs/x", workers=10, processes=2, parameters=1234, examples=1000, epochs=1, rounds=10, resumed=False
 )
 CONVICTED = ev.Convicted(worker=3, round=1, outcome="referee", reason="differ", forfeited=42, status="suspended")
 
@@ -39,7 +41,7 @@ def test_plain_lines_come_every_few_seconds_and_news_at_once() -> None:
     listen(round_done(1, loss=3.0))
     listen(round_done(2))
     assert len(lines) == 3
-    assert lines[-1] == "round 2/10  epoch 1  loss 2.0000  200 lines/s  9 workers  1 convicted  4 s left"
+    assert lines[-1] == "round 2/10  epoch 1  loss 2.0000  200 examples/s  9 workers  1 convicted  4 s left"
 
 
 def test_a_long_preparation_is_named_once() -> None:
@@ -59,7 +61,7 @@ def test_the_bar_says_loss_speed_workers_and_convictions() -> None:
             listen(event)
         shown = bar.tasks[0]
         assert (shown.completed, shown.total) == (2, 10)
-        assert shown.fields["facts"] == "loss 1.0000  200 lines/s  9 workers  1 convicted"
+        assert shown.fields["facts"] == "loss 1.0000  200 examples/s  9 workers  1 convicted"
     assert "worker 3 suspended" in out.getvalue()
 
 

@@ -36,7 +36,7 @@ lr = LEARNING_RATE
 [training]
 epochs = EPOCHS
 workers = 8
-block_lines = 100
+batch_size = 100
 """
 
 
@@ -64,7 +64,7 @@ def test_a_run_with_a_cheater_tells_its_events_as_json_and_verifies(podlt: Podlt
     assert kinds[0] == "preparing" and kinds[-1] == "finished"
     rounds = [event for event in events if event["event"] == "round"]
     assert [event["round"] for event in rounds] == list(range(len(rounds))) and 10 <= len(rounds) <= 12
-    assert sum(event["lines"] for event in rounds) == 1000
+    assert sum(event["examples"] for event in rounds) == 1000
     assert podlt("verify", run, "--jobs", 1).code == 0
     again = podlt("train", recipe, "--run", run)
     assert again.code == 2 and "there is a run already" in again.err
@@ -168,7 +168,7 @@ def test_fields_of_a_recipe_are_set_on_the_command_line_and_a_run_is_opened_agai
 ) -> None:
     run = tmp_path / "run"
     with hosts_in_threads():
-        assert podlt("train", recipe, "--run", run, "--set", "training.block_lines=500", "--quiet").code == 0
+        assert podlt("train", recipe, "--run", run, "--set", "training.batch_size=500", "--quiet").code == 0
         assert podlt("train", "--resume", run, "--set", "training.epochs=2", "--quiet").code == 0
     shown = podlt("show", run).out
     assert "2 of 2 done" in shown and "resumed with training.epochs=2" in shown

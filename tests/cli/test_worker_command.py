@@ -26,13 +26,13 @@ def test_every_event_is_one_line_for_people_and_for_programs() -> None:
         told.Connecting(servers=["tls://a:1", "wss://a:2"], manager="cd" * 32, public_keys=[key, key]),
         told.LinkUp(again=False),
         told.LinkDown(reason=""),
-        told.Learned(run="ef" * 32, state=3 * 2**30, block_lines=512, arithmetic="exact/3"),
+        told.Learned(run="ef" * 32, state=3 * 2**30, batch_size=512, arithmetic="exact/3"),
         told.RunTerms(
             run="ef" * 32,
             manager=key,
             preset="guarded",
             reward=3,
-            lines=9,
+            examples=9,
             epochs=2,
             rounds=4,
             escrow=50,
@@ -167,7 +167,7 @@ def test_a_worker_that_wants_more_than_the_run_pays_sees_the_terms_and_signs_not
         stage.start_worker("b", "--least-reward", 2, "--json")
         assert stage.workers["a"].end(90) == 2 and stage.workers["b"].end(90) == 2
         text, lines = stage.workers["a"].text, stage.workers["b"].text.splitlines()
-    for part in ("1 credits a line", "a log that anybody may read", "did not join: it pays 1 credits a line"):
+    for part in ("1 credits an example", "a log that anybody may read", "did not join: it pays 1 credits an example"):
         assert part in text, part
     assert "signed to join" not in text and "nothing was signed" in text and "Traceback" not in text
     events = [json.loads(line) for line in lines if line.startswith("{")]

@@ -107,7 +107,7 @@ def test_the_list_knows_the_log_and_who_was_let_in_and_what_was_said_of_them(pod
 def test_the_list_says_how_a_worker_does_and_what_share_it_has(podlt: Podlt, invited: Path) -> None:
     key = read_history(invited).state.workers[1].key.hex()
     (invited / SERVER).mkdir(exist_ok=True)
-    figures = {"tasks": 5, "seconds": 0.25, "lines_per_second": 80.0, "late": 3, "unopened": 1, "wrong": 0}
+    figures = {"tasks": 5, "seconds": 0.25, "examples_per_second": 80.0, "late": 3, "unopened": 1, "wrong": 0}
     seen = WorkerFigures(worker=1, key=key, received=1, sent=1, silent=0.0, **figures)  # type: ignore[arg-type]
     WorkerFiguresFile(invited, lambda event: None)(WorkersSeen(workers=[seen]))
     rows = {row["key"]: row for row in json.loads(podlt("workers", "list", invited, "--json").out)["workers"]}

@@ -20,7 +20,7 @@ CLIPPED_ROUND, EXPONENT = 3, 5
 
 
 def unfinished_world(run: Path, rounds: int) -> World:
-    """Six workers that each had a task of one line in so many rounds; then worker 3 left."""
+    """Six workers that each had a task of one example in so many rounds; then worker 3 left."""
 
     def players(gossip: Any) -> list[Player]:
         made = [make_player(Player, number, digest("unfinished"), gossip) for number in range(6)]
@@ -30,14 +30,14 @@ def unfinished_world(run: Path, rounds: int) -> World:
 
     run.mkdir()
     with closing(LogStore.at(run / "log.db", create=True)) as log:
-        world = World(Scenario(lines=600, block_lines=6, protocol=RULES), players, digest("unfinished"), log)
+        world = World(Scenario(examples=600, batch_size=6, protocol=RULES), players, digest("unfinished"), log)
         write_whole(run / "recipe.json", world.recipe)
         write_whole(run / "program.json", world.program)
         apply = world.manager.apply
 
         def applied(update: bytes, parameters: bytes, loss: float) -> None:
-            fragment = world.manager.roles.seats[2]
-            clips = [e.ClippedPart(fragment, 0, EXPONENT)] if world.state.round == CLIPPED_ROUND else []
+            shard = world.manager.roles.seats[2]
+            clips = [e.ClippedPart(shard, 0, EXPONENT)] if world.state.round == CLIPPED_ROUND else []
             apply(update, parameters, loss, clips)
 
         world.manager.apply = applied  # type: ignore[method-assign,assignment]

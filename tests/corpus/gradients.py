@@ -66,7 +66,7 @@ def error(found: list[torch.Tensor], right: list[torch.Tensor]) -> float:
 
 
 def main() -> None:
-    """Prints a line for each network and number of images."""
+    """Prints an example for each network and number of images."""
     for name in sys.argv[1:] or NETWORKS:
         make, pixels = NETWORKS[name]
         torch.manual_seed(0)
@@ -76,13 +76,13 @@ def main() -> None:
             FieldSpec("y", "i64", (), None, "label"),
         ]
         captured = capture(model, "cross_entropy", fields, arithmetic="exact/2")
-        for lines in (8, 32):
-            x, y = torch.randn(lines, 3, pixels, pixels), torch.randint(0, CLASSES, (lines,))
+        for examples in (8, 32):
+            x, y = torch.randn(examples, 3, pixels, pixels), torch.randint(0, CLASSES, (examples,))
             right = eager(model, x.double(), y)
             found = {"float32": eager(model, x, y), "bfloat16": eager(model, x, y, half=True)}
             found |= {arithmetic: exact(captured, model, arithmetic, x, y) for arithmetic in ARITHMETICS}
             each = ", ".join(f"{way} {error(gradients, right):.1e}" for way, gradients in found.items())
-            print(f"{name}, {lines} images: {each}", flush=True)
+            print(f"{name}, {examples} images: {each}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .rows import LINES, Row, causal_words, generator, images, masked_words, own_loss, padded, translations
+from .rows import EXAMPLES, Row, causal_words, generator, images, masked_words, own_loss, padded, translations
 
 FAMILY = "Hugging Face"
 NEEDS = ("transformers",)
@@ -85,9 +85,9 @@ def whisper() -> nn.Module:
 
 
 def spoken() -> dict[str, torch.Tensor]:
-    labels = torch.randint(3, WORDS, (LINES, 6), generator=generator(1))
+    labels = torch.randint(3, WORDS, (EXAMPLES, 6), generator=generator(1))
     labels[1:4, 4:] = -100
-    return {"input_features": torch.randn((LINES, 8, 16), generator=generator()), "labels": labels}
+    return {"input_features": torch.randn((EXAMPLES, 8, 16), generator=generator()), "labels": labels}
 
 
 def clip() -> nn.Module:
@@ -98,7 +98,7 @@ def clip() -> nn.Module:
 
 def captioned() -> dict[str, torch.Tensor]:
     found = padded(LENGTH, WORDS)()
-    pixels = torch.rand((LINES, 3, 16, 16), generator=generator())
+    pixels = torch.rand((EXAMPLES, 3, 16, 16), generator=generator())
     return {"input_ids": found["input_ids"], "attention_mask": found["attention_mask"], "pixel_values": pixels}
 
 
@@ -117,8 +117,8 @@ def vision(name: str, **options: Any) -> Callable[[], nn.Module]:
     return hub(name + "ForImageClassification", name + "Config", num_labels=5, **options)
 
 
-def row(name: str, make: Callable[[], nn.Module], lines: Any, loss: Any = SENTENCE, **options: Any) -> Row:
-    return Row(FAMILY, name, make, lines, loss, **{"needs": NEEDS, **options})
+def row(name: str, make: Callable[[], nn.Module], examples: Any, loss: Any = SENTENCE, **options: Any) -> Row:
+    return Row(FAMILY, name, make, examples, loss, **{"needs": NEEDS, **options})
 
 
 SENTENCES, MASKED, CAUSAL = padded(LENGTH, WORDS), masked_words(LENGTH, WORDS), causal_words(LENGTH, WORDS)
@@ -212,5 +212,5 @@ ROWS = [
     row("ResNet", vision("ResNet", embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1]), PICTURES, IMAGE),
     row("ConvNeXt", vision("ConvNext", hidden_sizes=[8, 16], depths=[1, 1], num_stages=2), PICTURES, IMAGE),
     row("CLIP, pairs", clip, captioned, siglip_like),
-    row("CLIP, its contrastive loss", clip, captioned, contrastive, refused="the lines of a batch see each other"),
+    row("CLIP, its contrastive loss", clip, captioned, contrastive, refused="the examples of a batch see each other"),
 ]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .rows import LINES, Row, cross_entropy, generator, images, mean_loss, next_words, numbers, words
+from .rows import EXAMPLES, Row, cross_entropy, generator, images, mean_loss, next_words, numbers, words
 
 FAMILY = "Written by hand"
 
@@ -68,12 +68,12 @@ class UNet(nn.Module):
 
 def pixels() -> dict[str, torch.Tensor]:
     """Images with a class for each pixel."""
-    y = torch.randint(0, 3, (LINES, 16, 16), generator=generator(1))
-    return {"x": torch.rand((LINES, 1, 16, 16), generator=generator()), "y": y}
+    y = torch.randint(0, 3, (EXAMPLES, 16, 16), generator=generator(1))
+    return {"x": torch.rand((EXAMPLES, 1, 16, 16), generator=generator()), "y": y}
 
 
 def dice(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """One value a line: cross entropy and Dice."""
+    """One value an example: cross entropy and Dice."""
     out, truth = model(x).softmax(1), F.one_hot(y, 3).permute(0, 3, 1, 2)
     both = 2 * (out * truth).sum((1, 2, 3)) + 1
     return F.cross_entropy(model(x), y, reduction="none").mean((1, 2)) + 1 - both / (out + truth + 1).sum((1, 2, 3))
@@ -93,8 +93,8 @@ class Recommender(nn.Module):
 
 
 def ratings() -> dict[str, torch.Tensor]:
-    user, item = (torch.randint(0, n, (LINES,), generator=generator(n)) for n in (20, 30))
-    return {"user": user, "item": item, "y": 5 * torch.rand(LINES, generator=generator())}
+    user, item = (torch.randint(0, n, (EXAMPLES,), generator=generator(n)) for n in (20, 30))
+    return {"user": user, "item": item, "y": 5 * torch.rand(EXAMPLES, generator=generator())}
 
 
 class DeepFm(nn.Module):
@@ -112,9 +112,9 @@ class DeepFm(nn.Module):
 
 
 def clicks() -> dict[str, torch.Tensor]:
-    categories = torch.randint(0, 10, (LINES, 3), generator=generator(1))
-    y = torch.randint(0, 2, (LINES,), generator=generator(2)).float()
-    return {"x": torch.randn((LINES, 5), generator=generator()), "categories": categories, "y": y}
+    categories = torch.randint(0, 10, (EXAMPLES, 3), generator=generator(1))
+    y = torch.randint(0, 2, (EXAMPLES,), generator=generator(2)).float()
+    return {"x": torch.randn((EXAMPLES, 5), generator=generator()), "categories": categories, "y": y}
 
 
 class Mixer(nn.Module):
@@ -189,7 +189,7 @@ class Packed(BiLstm):
 
 
 class Experts(nn.Module):
-    """A mixture of experts with its router's two best, without loops over lines."""
+    """A mixture of experts with its router's two best, without loops over examples."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,7 +213,7 @@ class Siamese(nn.Module):
 
 
 def triplets() -> dict[str, torch.Tensor]:
-    return {"x": torch.randn((LINES, 3, 8), generator=generator())}
+    return {"x": torch.randn((EXAMPLES, 3, 8), generator=generator())}
 
 
 class Distilled(nn.Module):
@@ -312,8 +312,8 @@ def masked_error(model: nn.Module, x: torch.Tensor, mask: torch.Tensor, y: torch
 
 
 def gaps() -> dict[str, torch.Tensor]:
-    x, y = (torch.randn((LINES, 4), generator=generator(seed)) for seed in (0, 1))
-    mask = (torch.rand((LINES, 4), generator=generator(2)) < 0.6).float()
+    x, y = (torch.randn((EXAMPLES, 4), generator=generator(seed)) for seed in (0, 1))
+    mask = (torch.rand((EXAMPLES, 4), generator=generator(2)) < 0.6).float()
     mask[3] = 0
     return {"x": x, "mask": mask, "y": y}
 
@@ -354,9 +354,9 @@ def mlp(*sizes: int) -> Callable[[], nn.Module]:
 
 
 def row(
-    name: str, make: Callable[[], nn.Module], lines: Callable[[], dict[str, torch.Tensor]], loss: object, **o: object
+    name: str, make: Callable[[], nn.Module], examples: Callable[[], dict[str, torch.Tensor]], loss: object, **o: object
 ) -> Row:
-    return Row(FAMILY, name, make, lines, loss, **o)  # type: ignore[arg-type]
+    return Row(FAMILY, name, make, examples, loss, **o)  # type: ignore[arg-type]
 
 
 THREE = numbers(4, 3)
@@ -379,13 +379,13 @@ ROWS = [
     row("distillation", Distilled, numbers(8, 3), distillation),
     row("mixture density network", Mixture, numbers(4), mixture_loss),
     row("quantile regression", mlp(4, 16, 3), numbers(4), quantiles),
-    row("diffusion", Diffusion, lambda: {"x": torch.randn((LINES, 8), generator=generator())}, lambda m, x: m(x)),
+    row("diffusion", Diffusion, lambda: {"x": torch.randn((EXAMPLES, 8), generator=generator())}, lambda m, x: m(x)),
     row("graph network", Gcn, numbers(24, 3), cross_entropy),
     row("SIREN", Siren, numbers(2), mean_loss(F.mse_loss)),
     row("class weights", mlp(4, 16, 3), THREE, weighted),
     row("class weights and smoothing", mlp(4, 16, 3), THREE, smoothed),
     row("masked error", mlp(4, 16, 4), gaps, masked_error),
-    row("SimCLR's loss", mlp(4, 16, 4), THREE, info_nce, refused="the lines of a batch see each other"),
+    row("SimCLR's loss", mlp(4, 16, 4), THREE, info_nce, refused="the examples of a batch see each other"),
     row("CTC", mlp(4, 16, 12), THREE, ctc),
     row("packed sequences", Packed, padded_words, cross_entropy, refused="pack_padded_sequence"),
     row("control flow by data", Dynamic, THREE, cross_entropy, refused="depends on a value of its data"),

@@ -1,4 +1,4 @@
-"""A row of the corpus: a module as its users write it, a loss, and lines of data that it takes."""
+"""A row of the corpus: a module as its users write it, a loss, and examples of data that it takes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch.nn import functional
 from podlt.program.ir import FieldSpec
 from podlt.program.step import Loss
 
-Lines = Mapping[str, torch.Tensor]
+Examples = Mapping[str, torch.Tensor]
 
-LINES = 8
-"""How many lines a row has; they differ in length and in labels, as lines of real data do."""
+EXAMPLES = 8
+"""How many examples a row has; they differ in length and in labels, as examples of real data do."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Row:
         family: where it comes from: a heading of the table.
         name: its own, unique.
         make: builds the module, freshly initialised.
-        lines: `LINES` lines, by field; a field whose name begins with "label" or is "y" is a label.
+        examples: `EXAMPLES` examples, by field; a field whose name begins with "label" or is "y" is a label.
         loss: as its users give it.
         precise: whether 20 steps in `exact/2` stay beside eager; else those in PyTorch's arithmetic are held to it.
         refused: words of the refusal that is right for it; "" if it trains.
@@ -38,7 +38,7 @@ class Row:
     family: str
     name: str
     make: Callable[[], nn.Module]
-    lines: Callable[[], dict[str, torch.Tensor]]
+    examples: Callable[[], dict[str, torch.Tensor]]
     loss: Loss
     refused: str = ""
     precise: bool = True
@@ -46,11 +46,11 @@ class Row:
     lr: float = 0.01
 
     def fields(self) -> list[FieldSpec]:
-        """The fields of its lines."""
+        """The fields of its examples."""
         kinds = {torch.float32: "f32", torch.int64: "i64"}
         return [
             FieldSpec(name, kinds[v.dtype], tuple(v.shape[1:]), None, "label" if _is_label(name) else "input")
-            for name, v in self.lines().items()
+            for name, v in self.examples().items()
         ]
 
 
@@ -66,25 +66,25 @@ def generator(seed: int = 0) -> torch.Generator:
 def images(channels: int, size: int, classes: int) -> Callable[[], dict[str, torch.Tensor]]:
     """Square images with a class each."""
     return lambda: {
-        "x": torch.rand((LINES, channels, size, size), generator=generator()),
-        "y": torch.randint(0, classes, (LINES,), generator=generator(1)),
+        "x": torch.rand((EXAMPLES, channels, size, size), generator=generator()),
+        "y": torch.randint(0, classes, (EXAMPLES,), generator=generator(1)),
     }
 
 
 def numbers(count: int, classes: int = 0) -> Callable[[], dict[str, torch.Tensor]]:
     """Numbers with a class each, or with a number each."""
-    label = torch.randint(0, classes, (LINES,), generator=generator(1)) if classes else None
+    label = torch.randint(0, classes, (EXAMPLES,), generator=generator(1)) if classes else None
     return lambda: {
-        "x": torch.randn((LINES, count), generator=generator()),
-        "y": torch.randn(LINES, generator=generator(1)) if label is None else label,
+        "x": torch.randn((EXAMPLES, count), generator=generator()),
+        "y": torch.randn(EXAMPLES, generator=generator(1)) if label is None else label,
     }
 
 
 def words(length: int, vocabulary: int, classes: int = 2) -> Callable[[], dict[str, torch.Tensor]]:
     """Words with a class each."""
     return lambda: {
-        "x": torch.randint(1, vocabulary, (LINES, length), generator=generator()),
-        "y": torch.randint(0, classes, (LINES,), generator=generator(1)),
+        "x": torch.randint(1, vocabulary, (EXAMPLES, length), generator=generator()),
+        "y": torch.randint(0, classes, (EXAMPLES,), generator=generator(1)),
     }
 
 
@@ -92,7 +92,7 @@ def next_words(length: int, vocabulary: int) -> Callable[[], dict[str, torch.Ten
     """Windows of a text, and the same moved on by one."""
 
     def make() -> dict[str, torch.Tensor]:
-        text = torch.randint(1, vocabulary, (LINES, length + 1), generator=generator())
+        text = torch.randint(1, vocabulary, (EXAMPLES, length + 1), generator=generator())
         return {"x": text[:, :-1].contiguous(), "y": text[:, 1:].contiguous()}
 
     return make
@@ -103,8 +103,8 @@ def padded(length: int, vocabulary: int, classes: int = 2) -> Callable[[], dict[
 
     def make() -> dict[str, torch.Tensor]:
         mask = _mask(length)
-        ids = torch.randint(3, vocabulary, (LINES, length), generator=generator()) * mask
-        labels = torch.randint(0, classes, (LINES,), generator=generator(1))
+        ids = torch.randint(3, vocabulary, (EXAMPLES, length), generator=generator()) * mask
+        labels = torch.randint(0, classes, (EXAMPLES,), generator=generator(1))
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
     return make
@@ -138,14 +138,14 @@ def translations(length: int, vocabulary: int) -> Callable[[], dict[str, torch.T
 
     def make() -> dict[str, torch.Tensor]:
         found = padded(length, vocabulary)()
-        labels = torch.randint(3, vocabulary, (LINES, length - 2), generator=generator(3))
+        labels = torch.randint(3, vocabulary, (EXAMPLES, length - 2), generator=generator(3))
         return {**found, "labels": labels.masked_fill(_mask(length)[:, 2:] == 0, -100)}
 
     return make
 
 
 def _mask(length: int) -> torch.Tensor:
-    lengths = torch.randint(length // 2, length + 1, (LINES,), generator=generator(4))
+    lengths = torch.randint(length // 2, length + 1, (EXAMPLES,), generator=generator(4))
     lengths[0] = length
     return (torch.arange(length) < lengths[:, None]).long()
 

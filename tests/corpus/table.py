@@ -11,20 +11,20 @@ PAGE = Path(__file__).parents[2] / "docs" / "MODELS.md"
 
 INTRODUCTION = """# Bring your model
 
-Written by `python -m tests.corpus.table` from the modules of `tests/corpus`. A slow test captures each of them on lines
-like those of its data, holds its gradients against eager PyTorch, and trains 20 steps beside it in `exact/2`; or it
-sees it refused with the words below.
+Written by `python -m tests.corpus.table` from the modules of `tests/corpus`. A slow test captures each of them on
+examples like those of its data, holds its gradients against eager PyTorch, and trains 20 steps beside it in `exact/2`;
+or it sees it refused with the words below.
 
 A module is taken as its user wrote it: `nn.Module`, wrapped by `torch.compile` or `DataParallel` or not, with frozen
 parts, tied weights, LoRA by `peft`. The loss is a name, a module of PyTorch's, or a callable taking
-(model, *inputs, *labels). It gives one value a line, their sum, their mean, or a mean over tokens, labels or weights
-(`outputs.loss`, labels of -100, `ignore_index`, `weight`, `(loss * mask).sum() / mask.sum()`): such a mean is divided
-by what all lines of a round have of them, however the lines are dealt to workers.
+(model, *inputs, *labels). It gives one value an example, their sum, their mean, or a mean over tokens, labels or
+weights (`outputs.loss`, labels of -100, `ignore_index`, `weight`, `(loss * mask).sum() / mask.sum()`): such a mean is
+divided by what all examples of a round have of them, however the examples are dealt to workers.
 
 What depends on values of the data in Python (`.item()`, an `if` on a tensor, packed sequences), and losses in which the
-lines of a batch see each other (contrastive losses), are refused with the line of code.
+examples of a batch see each other (contrastive losses), are refused with the line of code.
 
-A deep network whose BatchNorm sees only eight lines of one pixel each makes much of the last bits: in eight of
+A deep network whose BatchNorm sees only eight examples of one pixel each makes much of the last bits: in eight of
 torchvision's below, two digits of exact products drift from eager within 20 steps, where PyTorch's arithmetic in the
 same program gives eager's numbers.
 """
@@ -44,7 +44,7 @@ def page() -> str:
 def _said(row: Row) -> str:
     if row.refused:
         return f"refused: {row.refused}"
-    return "trains" if row.precise else "trains; in `exact/2` it drifts from eager (BatchNorm over eight lines)"
+    return "trains" if row.precise else "trains; in `exact/2` it drifts from eager (BatchNorm over eight examples)"
 
 
 if __name__ == "__main__":

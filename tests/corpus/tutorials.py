@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .rows import LINES, Row, cross_entropy, generator, images, mean_loss, next_words, numbers, words
+from .rows import EXAMPLES, Row, cross_entropy, generator, images, mean_loss, next_words, numbers, words
 
 FAMILY = "PyTorch's tutorials and examples"
 
@@ -177,7 +177,7 @@ def translator_loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch
 
 def pairs() -> dict[str, torch.Tensor]:
     """Sentences and translations, padded with 0."""
-    x, y = (torch.randint(1, 30, (LINES, 7), generator=generator(seed)) for seed in (0, 1))
+    x, y = (torch.randint(1, 30, (EXAMPLES, 7), generator=generator(seed)) for seed in (0, 1))
     x[1:4, 4:] = 0
     y[2:6, 5:] = 0
     return {"x": x, "y": y}
@@ -309,9 +309,9 @@ def dqn_loss(model: Any, x: torch.Tensor, then: torch.Tensor, action: torch.Tens
 
 def transitions() -> dict[str, torch.Tensor]:
     """States, next states, actions and rewards."""
-    x, then = (torch.randn((LINES, 4), generator=generator(seed)) for seed in (0, 1))
-    action = torch.randint(0, 2, (LINES,), generator=generator(2))
-    return {"x": x, "then": then, "action": action, "y": torch.rand(LINES, generator=generator(3))}
+    x, then = (torch.randn((EXAMPLES, 4), generator=generator(seed)) for seed in (0, 1))
+    action = torch.randint(0, 2, (EXAMPLES,), generator=generator(2))
+    return {"x": x, "then": then, "action": action, "y": torch.rand(EXAMPLES, generator=generator(3))}
 
 
 class Policy(nn.Module):
@@ -364,8 +364,8 @@ class SuperResolution(nn.Module):
 def pictures(size: int, target: int) -> Callable[[], dict[str, torch.Tensor]]:
     """Images with an image each."""
     return lambda: {
-        "x": torch.rand((LINES, 1, size, size), generator=generator()),
-        "y": torch.rand((LINES, 1, target, target), generator=generator(1)),
+        "x": torch.rand((EXAMPLES, 1, size, size), generator=generator()),
+        "y": torch.rand((EXAMPLES, 1, target, target), generator=generator(1)),
     }
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .rows import LINES, Row, cross_entropy, generator, images
+from .rows import EXAMPLES, Row, cross_entropy, generator, images
 
 FAMILY = "torchvision"
 NEEDS = ("torchvision",)
@@ -60,9 +60,9 @@ def segmentation_loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tor
 
 
 def labelled_pixels() -> dict[str, torch.Tensor]:
-    y = torch.randint(0, CLASSES, (LINES, 32, 32), generator=generator(1))
+    y = torch.randint(0, CLASSES, (EXAMPLES, 32, 32), generator=generator(1))
     y[:, :3], y[2, :20] = 255, 255
-    return {"x": torch.rand((LINES, 3, 32, 32), generator=generator()), "y": y}
+    return {"x": torch.rand((EXAMPLES, 3, 32, 32), generator=generator()), "y": y}
 
 
 def named(name: str, **options: Any) -> Any:
@@ -75,8 +75,8 @@ def segmenter(name: str) -> Any:
 
 
 def row(name: str, make: Any, size: int = 32, **options: Any) -> Row:
-    options = {"loss": cross_entropy, "lr": 1e-3, **options}  # BatchNorm over eight lines: larger steps are chaos
-    return Row(FAMILY, name, make, options.pop("lines", images(3, size, CLASSES)), needs=NEEDS, **options)
+    options = {"loss": cross_entropy, "lr": 1e-3, **options}  # BatchNorm over eight examples: larger steps are chaos
+    return Row(FAMILY, name, make, options.pop("examples", images(3, size, CLASSES)), needs=NEEDS, **options)
 
 
 ROWS = [
@@ -140,14 +140,17 @@ ROWS = [
         ),
     ),
     row(
-        "LR-ASPP (segmentation)", segmenter("lraspp_mobilenet_v3_large"), lines=labelled_pixels, loss=segmentation_loss
+        "LR-ASPP (segmentation)",
+        segmenter("lraspp_mobilenet_v3_large"),
+        examples=labelled_pixels,
+        loss=segmentation_loss,
     ),
     row(
         "R3D (video)",
         lambda: models().video.r3d_18(num_classes=CLASSES),
-        lines=lambda: {
-            "x": torch.rand((LINES, 3, 2, 16, 16), generator=generator()),
-            "y": torch.randint(0, CLASSES, (LINES,), generator=generator(1)),
+        examples=lambda: {
+            "x": torch.rand((EXAMPLES, 3, 2, 16, 16), generator=generator()),
+            "y": torch.randint(0, CLASSES, (EXAMPLES,), generator=generator(1)),
         },
         precise=False,
     ),

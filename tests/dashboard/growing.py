@@ -35,7 +35,7 @@ def growing_run(run: Path, workers: int = WORKERS, rules: ProtocolSpec = RULES) 
 
     run.mkdir(parents=True)
     with closing(LogStore.at(run / "log.db", create=True)) as log:
-        scenario = Scenario(lines=workers * 60, epochs=2, block_lines=workers, protocol=rules, tested=True)
+        scenario = Scenario(examples=workers * 60, epochs=2, batch_size=workers, protocol=rules, tested=True)
         world = World(scenario, players, digest("growing"), log)
         write_whole(run / "recipe.json", world.recipe)
         write_whole(run / "program.json", world.program)

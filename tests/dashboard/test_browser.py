@@ -162,7 +162,7 @@ def synthetic(rounds: int, workers: int) -> list[dict[str, Any]]:
     key = "ab" * 32
     found: list[dict[str, Any]] = [{"t": "header", "name": "large", "path": "runs/large", "facts": {}, "cheats": {}}]
     found.append(
-        {"t": "begin", "lines": workers, "epochs": rounds, "at": 1, "digests": {}, "preset": "guarded", "run": key}
+        {"t": "begin", "examples": workers, "epochs": rounds, "at": 1, "digests": {}, "preset": "guarded", "run": key}
     )
     found += [{"t": "join", "r": 0, "at": 1, "w": [number, key, "", 0]} for number in range(workers)]
     pay = {"p": [1], "s": "1" * workers}

@@ -118,7 +118,7 @@ def test_an_address_is_refused_with_what_to_do_instead(capfd: pytest.CaptureFixt
 def test_a_companion_follows_what_its_parent_says_and_ends_with_it(finished: Path) -> None:
     with DashboardCompanion("run", "0") as page:
         page(ev.Preparing(what="loading", done=1, total=2))
-        started = {"run": "", "workers": 12, "processes": 1, "parameters": 1, "lines": 1, "epochs": 1, "rounds": 1}
+        started = {"run": "", "workers": 12, "processes": 1, "parameters": 1, "examples": 1, "epochs": 1, "rounds": 1}
         page(ev.Started(path=str(finished), resumed=False, **started))
         reader = Running.__new__(Running)
         reader.url = page.url

@@ -1,4 +1,4 @@
-"""Arrays (.npz and idx) as lines: issue 2, items 3 and 12."""
+"""Arrays (.npz and idx) as examples: issue 2, items 3 and 12."""
 
 import gzip
 import zipfile
@@ -31,14 +31,14 @@ def ready(tmp_path):
 
 
 def everything(dataset):
-    return dataset.read(np.arange(dataset.lines, dtype=np.int64))
+    return dataset.read(np.arange(dataset.examples, dtype=np.int64))
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_arrays_become_fields_of_the_same_values(ready, save):
     prepared = ready({"x": X, "y": Y}, save=save)
-    lines = everything(prepared.train)
-    assert (lines["x"] == X).all() and (lines["y"] == Y).all()
+    examples = everything(prepared.train)
+    assert (examples["x"] == X).all() and (examples["y"] == Y).all()
     assert [(f.name, f.dtype, f.shape, f.role) for f in prepared.train.fields] == [
         ("x", "f32", (2, 3), "input"),
         ("y", "i64", (), "label"),
@@ -81,7 +81,7 @@ def test_a_label_that_is_a_number_stays_one(ready):
 
 def test_the_last_part_is_held_out_and_nothing_is_lost(ready):
     prepared = ready({"x": X, "y": Y}, test_fraction=0.25, split="last")
-    assert (prepared.train.lines, prepared.test.lines) == (8, 2)
+    assert (prepared.train.examples, prepared.test.examples) == (8, 2)
     both = np.concatenate([everything(prepared.train)["x"], everything(prepared.test)["x"]])
     assert (both == X).all()
 
@@ -119,18 +119,18 @@ def changed(values, place, value):
             r"line 4: array 'y': expected a class in 0\.\.262143, got 1099511627776",
         ),
         ({"x": X, "y": Y.astype(np.float32)}, {}, "array 'y': expected whole numbers as classes, got float32"),
-        ({"x": X, "y": Y[:9]}, {}, "array 'y': expected 10 lines, got 9"),
-        ({"x": X[:0], "y": Y[:0]}, {}, "expected at least 1 lines, got 0"),
+        ({"x": X, "y": Y[:9]}, {}, "array 'y': expected 10 examples, got 9"),
+        ({"x": X[:0], "y": Y[:0]}, {}, "expected at least 1 examples, got 0"),
         ({"x": X, "z": Y}, {}, "expected an array 'y', got x, z"),
         ({"x": np.array(["a"] * 10), "y": Y}, {}, "array 'x': expected numbers, got dtype"),
         ({"x": X.astype(np.complex64), "y": Y}, {}, "array 'x': expected numbers"),
         ({"x": Y.astype(np.uint64), "y": Y}, {}, "unsupported dtype uint64"),
         ({"x": X.copy(order="F"), "y": Y}, {}, "in C order"),
-        ({"x": np.float32(1), "y": Y}, {}, r"expected \[lines, ...\]"),
-        ({"x": np.zeros((10, 0), np.float32), "y": Y}, {}, "expected lines of 1 to .* got shape"),
+        ({"x": np.float32(1), "y": Y}, {}, r"expected \[examples, ...\]"),
+        ({"x": np.zeros((10, 0), np.float32), "y": Y}, {}, "expected examples of 1 to .* got shape"),
     ],
 )
-def test_a_fault_is_named_with_its_line(ready, arrays, options, message):
+def test_a_fault_is_named_with_its_example(ready, arrays, options, message):
     with pytest.raises(DataError, match=message):
         ready(arrays, **options)
 
@@ -213,8 +213,8 @@ def test_an_idx_file_is_read_plain_or_packed(tmp_path, packed):
     [
         (b"\x00\x00\x0d\x01", "expected an idx file of bytes"),
         (b"", "expected an idx file of bytes"),
-        (b"\x00\x00\x08\x03\x00\x00\x00\x02", "expected lines of"),
-        (b"\x00\x00\x08\x02\x00\x00\x00\x02\x00\x00\x00\x05", "expected lines of"),
+        (b"\x00\x00\x08\x03\x00\x00\x00\x02", "expected examples of"),
+        (b"\x00\x00\x08\x02\x00\x00\x00\x02\x00\x00\x00\x05", "expected examples of"),
     ],
 )
 def test_an_idx_file_of_another_kind_is_refused(tmp_path, head, message):
@@ -223,19 +223,19 @@ def test_an_idx_file_of_another_kind_is_refused(tmp_path, head, message):
         idx_stream("set", "image", tmp_path / "images", (4,))
 
 
-def test_a_truncated_idx_file_names_the_line(tmp_path):
+def test_a_truncated_idx_file_names_the_example(tmp_path):
     path = tmp_path / "images"
     path.write_bytes(bytes([0, 0, 8, 2, 0, 0, 0, 3, 0, 0, 0, 4]) + bytes(10))
-    with pytest.raises(DataError, match="set, line 3: array 'image' is truncated: expected 3 lines"):
+    with pytest.raises(DataError, match="set, line 3: array 'image' is truncated: expected 3 examples"):
         list(idx_stream("set", "image", path, (4,)).chunks(2, 3))
 
 
-def test_arrays_of_floats_are_standardised_by_the_training_lines_if_asked(ready):
+def test_arrays_of_floats_are_standardised_by_the_training_examples_if_asked(ready):
     rng = np.random.default_rng(0)
     x, y = rng.normal(5, [1, 100, 1e-6], size=(50, 3)), np.arange(50) % 2
     prepared = ready({"x": x, "y": y}, {"x": x[:5] + 1, "y": y[:5]}, standardise=True)
-    lines = everything(prepared.train)["x"]
-    assert np.allclose(lines, (x - x.mean(axis=0)) / x.std(axis=0), atol=1e-4)
+    examples = everything(prepared.train)["x"]
+    assert np.allclose(examples, (x - x.mean(axis=0)) / x.std(axis=0), atol=1e-4)
     assert np.allclose(everything(prepared.test)["x"], (x[:5] + 1 - x.mean(axis=0)) / x.std(axis=0), rtol=1e-4)
     assert prepared.train.info["standardised"]["x"]["mean"] == pytest.approx(x.mean(axis=0).tolist())
     held = ready({"x": x, "y": y}, standardise=True, test_fraction=0.2, split="last").train

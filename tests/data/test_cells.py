@@ -32,7 +32,7 @@ def ready(tmp_path):
 
 
 def lines_of(part):
-    return part.read(np.arange(part.lines, dtype=np.int64))
+    return part.read(np.arange(part.examples, dtype=np.int64))
 
 
 def labels_of(part):
@@ -85,13 +85,13 @@ def test_categories_that_are_one_number_are_one_category(ready):
     assert train.info["categorical"] == [{"column": "k", "values": ["1", "2"]}]
 
 
-def test_fractions_as_classes_are_refused_with_the_line_and_the_cure(ready):
+def test_fractions_as_classes_are_refused_with_the_example_and_the_cure(ready):
     with pytest.raises(DataError, match=r"line 3: column 'y': expected whole numbers as classes, got '0.5'; target ="):
         ready(table(["1", "0.5", "2"]))
     assert labels_of(ready(table(["0.5", "1.5", "0.50"]), classes=("0.5", "1.5")).train) == [0, 1, 0]
 
 
-def test_a_label_that_is_no_number_among_numbers_is_told_with_its_line(ready):
+def test_a_label_that_is_no_number_among_numbers_is_told_with_its_example(ready):
     prepared = ready(table(["--1", "1"]))
     assert prepared.train.info["classes"] == ["--1", "1"]
     assert prepared.notes == ("labels are texts, as not all are numbers: '--1' in line 2 is one of 1 that are none",)
@@ -129,27 +129,27 @@ def test_a_missing_number_is_what_pandas_takes_for_one(text):
 MISSING = "x,k,y\n1,a,p\n,a,q\n4,NA,q\n7,b,\n"
 
 
-def test_a_missing_value_is_refused_with_its_line_and_the_cure(ready):
+def test_a_missing_value_is_refused_with_its_example_and_the_cure(ready):
     with pytest.raises(DataError) as caught:
         ready(MISSING, categorical=("k",))
     assert str(caught.value).splitlines() == [
         "data.csv, line 3: column 'x': expected a number, got ''; missing = \"drop\" or \"mean\" takes missing values "
         "(the first of 3 faults)",
         "  line 4: column 'k': expected a value, got 'NA'; missing = \"drop\" or \"category\" takes missing values",
-        "  line 5: column 'y': expected a label, got nothing; missing = \"drop\" leaves such lines out",
+        "  line 5: column 'y': expected a label, got nothing; missing = \"drop\" leaves such examples out",
     ]
 
 
-def test_lines_that_lack_a_value_are_left_out_if_the_recipe_says_so(ready):
+def test_examples_that_lack_a_value_are_left_out_if_the_recipe_says_so(ready):
     prepared = ready(MISSING.replace("7,b,", "7,b,q"), categorical=("k",), missing="drop")
     assert labels_of(prepared.train) == [0, 1]
-    assert prepared.notes == ("left out: 2 lines that lack a value",)
+    assert prepared.notes == ("left out: 2 examples that lack a value",)
     assert prepared.train.info["categorical"][0]["values"] == ["a", "b"]
-    with pytest.raises(DataError, match="expected at least one line, got 4 that all lack a value"):
+    with pytest.raises(DataError, match="expected at least one example, got 4 that all lack a value"):
         ready("x,y\n" + ",a\n" * 4, missing="drop")
 
 
-def test_missing_numbers_become_the_mean_of_the_training_lines(ready):
+def test_missing_numbers_become_the_mean_of_the_training_examples(ready):
     prepared = ready("x,y\n1,p\n,q\n4,q\n", "x,y\n,p\n", missing="mean", standardise=False)
     assert lines_of(prepared.train)["numeric"][:, 0].tolist() == [1, 2.5, 4]
     assert lines_of(prepared.test)["numeric"][:, 0].tolist() == [2.5]

@@ -31,9 +31,9 @@ def test_good_data_have_no_warning_and_say_what_a_worker_sees(ready):
     prepared = ready(test_fraction=0.2, validation_fraction=0.1)
     assert warnings_of(prepared) == [] and prepared.notes == ()
     text = describe(prepared)
-    assert "140 lines to train on, 40 to test on, 20 to choose a model by" in text
+    assert "140 examples to train on, 40 to test on, 20 to choose a model by" in text
     assert (
-        "privacy: a worker sees the whole model, and each line that it is dealt, label included (20 bytes a line"
+        "privacy: a worker sees the whole model, and each example that it is dealt, label included (20 bytes an example"
         in text
     )
 
@@ -42,10 +42,10 @@ def test_a_source_that_is_sorted_by_label_is_told(ready):
     assert "sorted by label" in describe(ready(y=np.sort(Y)))
 
 
-def test_a_part_of_one_class_and_a_class_without_lines_are_told(ready):
+def test_a_part_of_one_class_and_a_class_without_examples_are_told(ready):
     one_class = ready(y=np.sort(Y), test_fraction=0.2, split="last")
-    assert "the test part has only lines of class '2'" in warnings_of(one_class)
-    assert warnings_of(ready(y=Y * 2)) == ["no line to train on is of class 1, 3"]
+    assert "the test part has only examples of class '2'" in warnings_of(one_class)
+    assert warnings_of(ready(y=Y * 2)) == ["no example to train on is of class 1, 3"]
 
 
 def test_inputs_of_unequal_scales_are_told_with_a_cure_that_works(ready):
@@ -53,15 +53,15 @@ def test_inputs_of_unequal_scales_are_told_with_a_cure_that_works(ready):
     assert ["unequal scales" in warning for warning in warnings_of(ready(x=uneven))] == [True]
     cured = ready(x=uneven, standardise=True)
     assert warnings_of(cured) == []
-    lines = cured.train.read(np.arange(200))["x"]
-    assert np.allclose(lines.mean(axis=0), 0, atol=1e-6) and np.allclose(lines.std(axis=0), 1, atol=1e-6)
+    examples = cured.train.read(np.arange(200))["x"]
+    assert np.allclose(examples.mean(axis=0), 0, atol=1e-6) and np.allclose(examples.std(axis=0), 1, atol=1e-6)
 
 
-def test_lines_that_occur_again_are_told(ready):
+def test_examples_that_occur_again_are_told(ready):
     twice = warnings_of(ready(x=np.repeat(X[:100], 2, axis=0), y=np.repeat(Y[:100], 2)))
-    assert twice == ["100 of 200 lines to train on occur more than once"]
+    assert twice == ["100 of 200 examples to train on occur more than once"]
     leaked = warnings_of(ready(test=(X[:10], Y[:10])))
-    assert leaked == ["10 of 10 lines of the test part are among those to train on"]
+    assert leaked == ["10 of 10 examples of the test part are among those to train on"]
 
 
 def test_inputs_that_two_digits_cannot_see_are_named_and_cured(ready):

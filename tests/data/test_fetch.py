@@ -18,7 +18,7 @@ from podlt.data.prepare import prepare
 from podlt.data.spec import DataSpec
 from podlt.errors import UsageError
 
-CONTENT = b"some lines\n"
+CONTENT = b"some examples\n"
 
 
 def tgz(members):
@@ -147,10 +147,10 @@ NAMED = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMED)
-def test_a_named_set_comes_with_the_lines_that_it_is_known_for(downloads, name):
+def test_a_named_set_comes_with_the_examples_that_it_is_known_for(downloads, name):
     prepared = prepare(DataSpec(name), cache=downloads)
-    train_lines, test_lines, root = NAMED[name]
-    assert (prepared.train.lines, prepared.test.lines) == (train_lines, test_lines)
+    train_examples, test_examples, root = NAMED[name]
+    assert (prepared.train.examples, prepared.test.examples) == (train_examples, test_examples)
     assert prepared.train.root.hex() == root
 
 
@@ -161,16 +161,16 @@ def test_mnist_and_fashion_have_as_many_of_each_class_as_is_known(downloads):
         ("fashion", [6000] * 10),
     ):
         train = prepare(DataSpec(name), cache=downloads).train
-        assert np.bincount(train.read(np.arange(train.lines))["label"]).tolist() == counts
+        assert np.bincount(train.read(np.arange(train.examples))["label"]).tolist() == counts
 
 
 @pytest.mark.slow
 def test_census_has_the_share_of_high_incomes_that_is_known(downloads):
     train = prepare(DataSpec("census"), cache=downloads).train
-    lines = train.read(np.arange(train.lines))
-    assert round(lines["label"].mean() * 100, 2) == 6.20
-    assert lines["category"].max(axis=0).tolist() == [size - 1 for size in train.info["cardinalities"]]
-    numeric = lines["numeric"].astype(np.float64)
+    examples = train.read(np.arange(train.examples))
+    assert round(examples["label"].mean() * 100, 2) == 6.20
+    assert examples["category"].max(axis=0).tolist() == [size - 1 for size in train.info["cardinalities"]]
+    numeric = examples["numeric"].astype(np.float64)
     assert np.allclose(numeric.mean(axis=0), 0, atol=1e-6)
     assert np.allclose(numeric.std(axis=0), 1, atol=1e-6)
 

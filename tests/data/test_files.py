@@ -12,7 +12,7 @@ from podlt.errors import DataError, UsageError
 
 @pytest.fixture
 def parts(tmp_path):
-    """A folder with three CSV files of two lines each, and the same as Parquet with other orders of columns."""
+    """A folder with three CSV files of two examples each, and the same as Parquet with other orders of columns."""
     for suffix in ("csv", "parquet"):
         (tmp_path / suffix).mkdir()
     for number in range(3):
@@ -31,12 +31,12 @@ def ready(folder, source, **options):
 @pytest.mark.parametrize("source", ["csv", "csv/*.csv", "parquet", "parquet/?.parquet", "p*/*"])
 def test_a_folder_or_a_pattern_is_one_table(parts, source):
     train = ready(parts, source).train
-    lines = train.read(np.arange(train.lines))
-    assert lines["numeric"][:, 0].tolist() == [0, 1, 2, 3, 4, 5] and lines["label"].tolist() == [0, 1] * 3
+    examples = train.read(np.arange(train.examples))
+    assert examples["numeric"][:, 0].tolist() == [0, 1, 2, 3, 4, 5] and examples["label"].tolist() == [0, 1] * 3
 
 
-def test_a_limit_and_a_fraction_count_lines_of_all_files(parts):
-    assert ready(parts, "csv", limit=3).train.lines == 3
+def test_a_limit_and_a_fraction_count_examples_of_all_files(parts):
+    assert ready(parts, "csv", limit=3).train.examples == 3
     prepared = ready(parts, "csv", test_fraction=0.5, split="last")
     assert prepared.test.read(np.arange(3))["numeric"][:, 0].tolist() == [3, 4, 5]
 

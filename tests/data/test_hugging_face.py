@@ -49,7 +49,7 @@ def test_classes_and_the_label_are_what_the_features_say(tmp_path: Path) -> None
     assert train.read(np.arange(2))["label"].tolist() == [1, 0]
 
 
-def test_selected_and_shuffled_lines_are_those_that_are_taken(tmp_path: Path) -> None:
+def test_selected_and_shuffled_examples_are_those_that_are_taken(tmp_path: Path) -> None:
     ds = pytest.importorskip("datasets")
     data = ds.Dataset.from_dict({"a": [float(i) for i in range(10)], "y": [0, 1] * 5})
     chosen = data.shuffle(seed=1).select(range(4))
@@ -72,7 +72,7 @@ def test_the_parts_of_a_dataset_dict_are_trained_and_tested_on(tmp_path: Path) -
     found = prepared(
         tmp_path, ds.DatasetDict(train=data, validation=data.select(range(6))), label="y", categorical=("c",)
     )
-    assert found.test is not None and (found.train.lines, found.test.lines) == (20, 6)
+    assert found.test is not None and (found.train.examples, found.test.examples) == (20, 6)
     three = ds.DatasetDict(train=data, validation=data.select(range(6)), test=data.select(range(4)))
     with pytest.warns(UserWarning, match="'test' is used to test on; validation is left out"):
         assert as_source(three, tmp_path / "objects", label="y", categorical=("c",)).test is not None

@@ -38,13 +38,13 @@ def prepared(tmp_path: Path, folder: Path, **options: object) -> Prepared:
 def test_pixels_are_bytes_of_channel_height_width_with_the_class_of_their_folder(tmp_path: Path) -> None:
     fill(tmp_path / "pets", 3)
     train = prepared(tmp_path, tmp_path / "pets").train
-    lines = train.read(np.arange(train.lines))
-    assert train.lines == 6 and train.info["classes"] == ["cat", "dog"]
+    examples = train.read(np.arange(train.examples))
+    assert train.examples == 6 and train.info["classes"] == ["cat", "dog"]
     image, label = train.fields
     assert (image.dtype, image.shape, image.scale, image.role) == ("u8", (3, 4, 6), 1 / 255, "input")
-    assert label.role == "label" and lines["label"].tolist() == [0, 1, 0, 1, 0, 1]
+    assert label.role == "label" and examples["label"].tolist() == [0, 1, 0, 1, 0, 1]
     third = save(tmp_path / "again", "x.png", seed=101)
-    assert (lines["image"][3] == third.transpose(2, 0, 1)).all()
+    assert (examples["image"][3] == third.transpose(2, 0, 1)).all()
 
 
 def test_folders_train_val_and_test_are_the_parts(tmp_path: Path) -> None:
@@ -52,14 +52,14 @@ def test_folders_train_val_and_test_are_the_parts(tmp_path: Path) -> None:
         fill(tmp_path / "pets" / name, count)
     found = prepared(tmp_path, tmp_path / "pets")
     assert found.validation is not None and found.test is not None
-    assert (found.train.lines, found.validation.lines, found.test.lines) == (6, 4, 2)
+    assert (found.train.examples, found.validation.examples, found.test.examples) == (6, 4, 2)
 
 
 def test_a_folder_val_alone_is_the_part_to_test_on(tmp_path: Path) -> None:
     fill(tmp_path / "pets" / "train", 3)
     fill(tmp_path / "pets" / "val", 2)
     found = prepared(tmp_path, tmp_path / "pets")
-    assert found.validation is None and found.test is not None and found.test.lines == 4
+    assert found.validation is None and found.test is not None and found.test.examples == 4
 
 
 def test_a_test_fraction_is_drawn_of_each_class(tmp_path: Path) -> None:

@@ -30,17 +30,17 @@ def prepared(path: Path, **options: Any) -> Prepared:
 
 def rows(path: Path, **options: Any) -> dict[str, Any]:
     train = prepared(path, **options).train
-    return train.read(np.arange(train.lines))
+    return train.read(np.arange(train.examples))
 
 
 @pytest.fixture(params=["jsonl", "parquet"])
 def nested(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A file with a grid of floats, a list of whole numbers and a number for each of two lines."""
+    """A file with a grid of floats, a list of whole numbers and a number for each of two examples."""
     lines = [{"grid": GRID[i], "ids": [7, i], "n": i, "y": i} for i in range(2)]
     if request.param == "jsonl":
-        return jsonl(tmp_path / "lines.jsonl", lines)
-    pq.write_table(pa.Table.from_pylist(lines), tmp_path / "lines.parquet")
-    return tmp_path / "lines.parquet"
+        return jsonl(tmp_path / "examples.jsonl", lines)
+    pq.write_table(pa.Table.from_pylist(lines), tmp_path / "examples.parquet")
+    return tmp_path / "examples.parquet"
 
 
 def test_nested_lists_are_tensors_and_whole_numbers_stay_whole(nested: Path) -> None:
@@ -62,7 +62,7 @@ def test_lists_of_floats_are_standardised_place_by_place_and_the_moments_are_kep
     assert grid["mean"][0] == 1.0 and grid["std"][0] == 0.5 and "mean" not in ids
 
 
-def test_ragged_lists_and_other_values_are_refused_with_every_line(tmp_path: Path) -> None:
+def test_ragged_lists_and_other_values_are_refused_with_every_example(tmp_path: Path) -> None:
     bad = [[1.0, 2.0], [1.0], [1.0, "a"], [], 3, [1.0, None]]
     path = jsonl(tmp_path / "d.jsonl", [{"x": x, "y": i % 2} for i, x in enumerate(bad)])
     with pytest.raises(DataError) as caught:
@@ -79,7 +79,7 @@ def test_ragged_lists_in_parquet_are_refused_with_the_row(tmp_path: Path) -> Non
         rows(tmp_path / "d.parquet")
 
 
-def test_a_missing_list_is_refused_or_its_line_dropped(tmp_path: Path) -> None:
+def test_a_missing_list_is_refused_or_its_example_dropped(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "d.jsonl", [{"x": [1.0], "y": 0}, {"x": None, "y": 1}, {"x": [2.0], "y": 1}])
     with pytest.raises(DataError, match="line 2: column 'x': expected a list, got null"):
         rows(path)
@@ -92,10 +92,10 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         rows(tmp_path / "d.parquet")
 
 
-def test_whole_numbers_of_the_training_lines_bind_the_test_lines(tmp_path: Path) -> None:
+def test_whole_numbers_of_the_training_examples_bind_the_test_examples(tmp_path: Path) -> None:
     train = jsonl(tmp_path / "d.jsonl", [{"x": [1, 2], "y": 0}, {"x": [3, 4], "y": 1}])
     test = jsonl(tmp_path / "t.jsonl", [{"x": [1.5, 2], "y": 0}])
-    with pytest.raises(DataError, match="expected whole numbers, as in the training lines"):
+    with pytest.raises(DataError, match="expected whole numbers, as in the training examples"):
         rows(train, test=str(test))
 
 
@@ -105,8 +105,8 @@ def test_a_list_is_no_label(tmp_path: Path) -> None:
         rows(path)
 
 
-def test_chunks_of_any_size_give_the_same_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_of_any_size_give_the_same_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = jsonl(tmp_path / "d.jsonl", [{"x": [i / 7, i * 3.0], "y": i % 2} for i in range(40)])
     whole = prepared(path).train.root
-    monkeypatch.setattr(tables, "LIST_LINES", 3)
+    monkeypatch.setattr(tables, "LIST_EXAMPLES", 3)
     assert prepare(DataSpec(str(path), label="y"), tmp_path / "other").train.root == whole

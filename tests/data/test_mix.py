@@ -13,19 +13,19 @@ from podlt.data.writer import DatasetWriter
 FIELDS = [Field("x", "f32", (2, 3), "input"), Field("y", "i64", (), "label")]
 
 
-def written(folder, lines=1000, chunk=1000, seed=b"s"):
-    writer = MixingWriter(folder, FIELDS, lines, seed)
-    x = np.arange(lines * 6, dtype=np.float32).reshape(lines, 2, 3)
-    for at in range(0, lines, chunk):
-        writer.write({"x": x[at : at + chunk], "y": np.arange(lines)[at : at + chunk]})
+def written(folder, examples=1000, chunk=1000, seed=b"s"):
+    writer = MixingWriter(folder, FIELDS, examples, seed)
+    x = np.arange(examples * 6, dtype=np.float32).reshape(examples, 2, 3)
+    for at in range(0, examples, chunk):
+        writer.write({"x": x[at : at + chunk], "y": np.arange(examples)[at : at + chunk]})
     return writer.finish({})
 
 
-def test_every_line_is_stored_once_and_whole(tmp_path):
+def test_every_example_is_stored_once_and_whole(tmp_path):
     dataset = written(tmp_path / "train")
-    lines = dataset.read(np.arange(1000))
-    assert sorted(lines["y"].tolist()) == list(range(1000)) != lines["y"].tolist()
-    assert (lines["x"][:, 0, 0] == lines["y"] * 6).all()
+    examples = dataset.read(np.arange(1000))
+    assert sorted(examples["y"].tolist()) == list(range(1000)) != examples["y"].tolist()
+    assert (examples["x"][:, 0, 0] == examples["y"] * 6).all()
     dataset.check()
     assert [path.name for path in tmp_path.iterdir()] == ["train"]
 
@@ -45,13 +45,13 @@ def test_a_writer_that_is_given_up_leaves_no_bucket(tmp_path):
 
 
 def test_a_part_of_one_window_keeps_the_order_of_its_source(tmp_path):
-    assert isinstance(training_writer(tmp_path / "a", FIELDS, mix.WINDOW_LINES, b""), DatasetWriter)
-    assert isinstance(training_writer(tmp_path / "b", FIELDS, mix.WINDOW_LINES + 1, b""), MixingWriter)
+    assert isinstance(training_writer(tmp_path / "a", FIELDS, mix.WINDOW_EXAMPLES, b""), DatasetWriter)
+    assert isinstance(training_writer(tmp_path / "b", FIELDS, mix.WINDOW_EXAMPLES + 1, b""), MixingWriter)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".npz", ".txt"])
 def test_every_kind_of_source_is_mixed_once_it_is_large(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(mix, "WINDOW_LINES", 100)
+    monkeypatch.setattr(mix, "WINDOW_EXAMPLES", 100)
     path = tmp_path / f"data{suffix}"
     if suffix == ".npz":
         np.savez(path, x=np.arange(300.0), y=np.arange(300) // 100)

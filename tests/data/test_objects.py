@@ -47,10 +47,10 @@ class Items:
     ],
     ids=range(7),
 )
-def test_arrays_tensors_and_data_sets_of_the_same_lines_have_the_same_root(ready, data):
+def test_arrays_tensors_and_data_sets_of_the_same_examples_have_the_same_root(ready, data):
     train = ready(data)
-    lines = train.read(np.arange(10))
-    assert (lines["x"] == X).all() and (lines["y"] == Y).all()
+    examples = train.read(np.arange(10))
+    assert (examples["x"] == X).all() and (examples["y"] == Y).all()
     assert [(field.name, field.role) for field in train.fields] == [("x", "input"), ("y", "label")]
 
 
@@ -66,8 +66,8 @@ def test_several_inputs_are_numbered_and_items_may_be_of_any_shape(ready):
 def test_a_frame_is_a_table(ready):
     frame = pd.DataFrame({"age": [1.0, 2.0, None], "town": ["a", None, "b"], "y": [True, False, True]}, index=[5, 6, 7])
     train = ready(frame, label="y", categorical=("town",), missing="mean", standardise=False)
-    lines = train.read(np.arange(3))
-    assert lines["numeric"][:, 0].tolist() == [1, 2, 1.5] and lines["label"].tolist() == [1, 0, 1]
+    examples = train.read(np.arange(3))
+    assert examples["numeric"][:, 0].tolist() == [1, 2, 1.5] and examples["label"].tolist() == [1, 0, 1]
     assert train.info["categorical"][0]["values"] == ["", "a", "b"]
 
 
@@ -81,7 +81,7 @@ def test_the_same_object_is_the_same_file(tmp_path):
     [
         (7, UsageError, "expected a path, a frame, arrays, or a data set .*got int"),
         ({"x": np.array(["a"])}, UsageError, "'x': expected numbers, got <U1"),
-        ((X, 3), UsageError, "'y': expected an array of lines"),
+        ((X, 3), UsageError, "'y': expected an array of examples"),
         (Items(lambda i: X[: i + 1]), DataError, r"Items, line 2: expected x float32 \(1, 3\) in every item"),
         (TensorDataset(torch.zeros(0, 3)), DataError, "expected at least one item, got none"),
     ],

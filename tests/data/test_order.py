@@ -1,4 +1,4 @@
-"""The order of an epoch: issue 2, item 3 (every line of every block is used exactly once an epoch)."""
+"""The order of an epoch: issue 2, item 3 (every example of every batch is used exactly once an epoch)."""
 
 import hashlib
 import math
@@ -16,9 +16,9 @@ from podlt.data.order import EpochOrder
 
 @pytest.fixture(autouse=True, scope="module")
 def small_windows():
-    """Runs of 8 lines and windows of 4 runs, so that a few hundred lines have several windows."""
+    """Runs of 8 examples and windows of 4 runs, so that a few hundred examples have several windows."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(order_module, "RUN_LINES", 8)
+        patch.setattr(order_module, "RUN_EXAMPLES", 8)
         patch.setattr(order_module, "WINDOW_RUNS", 4)
         yield
 
@@ -30,18 +30,18 @@ def epochs(draw):
 
 @given(epochs(), st.data())
 @examples(200)
-def test_every_line_is_used_exactly_once_whatever_the_rounds_take(order, data):
+def test_every_example_is_used_exactly_once_whatever_the_rounds_take(order, data):
     used, offset = [], 0
-    while offset < order.lines:
-        count = data.draw(st.integers(1, max(1, order.lines // 3)))
-        count = min(count, order.lines - offset)
+    while offset < order.examples:
+        count = data.draw(st.integers(1, max(1, order.examples // 3)))
+        count = min(count, order.examples - offset)
         used += order.ids(offset, count).tolist()
         offset += count
-    assert sorted(used) == list(range(order.lines))
+    assert sorted(used) == list(range(order.examples))
 
 
 @given(st.integers(1, 50), st.binary(max_size=8))
-def test_the_lines_of_a_window_are_those_of_whole_runs(runs, seed):
+def test_the_examples_of_a_window_are_those_of_whole_runs(runs, seed):
     ids = EpochOrder(8 * runs, seed, 0).ids(0, 8 * runs)
     for start in range(0, 8 * runs, 32):
         window = ids[start : start + 32]
@@ -50,8 +50,8 @@ def test_the_lines_of_a_window_are_those_of_whole_runs(runs, seed):
 
 @given(epochs(), st.integers(0, 400), st.integers(0, 400))
 def test_a_range_is_the_same_whether_read_alone_or_with_others(order, first, second):
-    low, high = sorted((first % (order.lines + 1), second % (order.lines + 1)))
-    assert (order.ids(low, high - low) == order.ids(0, order.lines)[low:high]).all()
+    low, high = sorted((first % (order.examples + 1), second % (order.examples + 1)))
+    assert (order.ids(low, high - low) == order.ids(0, order.examples)[low:high]).all()
 
 
 def naive_words(seed, epoch, number, count):
@@ -70,9 +70,9 @@ def naive_permutation(items, words):
     return [item for _, item in sorted(zip(words, items, strict=True), key=lambda pair: pair[0])]
 
 
-def naive_order(lines, seed, epoch):
-    """The definition of SPEC 2.4, with runs of 8 lines and windows of 4 runs."""
-    runs = [list(range(start, min(lines, start + 8))) for start in range(0, lines, 8)]
+def naive_order(examples, seed, epoch):
+    """The definition of SPEC 2.4, with runs of 8 examples and windows of 4 runs."""
+    runs = [list(range(start, min(examples, start + 8))) for start in range(0, examples, 8)]
     runs, found = naive_permutation(runs, naive_words(seed, epoch, 0, len(runs))), []
     for number, start in enumerate(range(0, len(runs), 4), 1):
         window = [line for run in runs[start : start + 4] for line in run]
@@ -81,8 +81,8 @@ def naive_order(lines, seed, epoch):
 
 
 @given(st.integers(1, 300), st.binary(max_size=32), st.integers(0, 1000))
-def test_the_order_can_be_derived_again_from_the_definition_alone(lines, seed, epoch):
-    assert EpochOrder(lines, seed, epoch).ids(0, lines).tolist() == naive_order(lines, seed, epoch)
+def test_the_order_can_be_derived_again_from_the_definition_alone(examples, seed, epoch):
+    assert EpochOrder(examples, seed, epoch).ids(0, examples).tolist() == naive_order(examples, seed, epoch)
 
 
 GOLDEN = [6, 30, 34, 1, 29, 33, 7, 13, 12, 35, 24, 3, 38, 25, 36, 10, 37, 28, 39, 0]
@@ -94,14 +94,14 @@ def test_the_order_of_a_known_seed_never_changes():
 
 
 def test_a_file_sorted_by_label_is_dealt_as_if_it_were_shuffled(monkeypatch):
-    monkeypatch.setattr(order_module, "RUN_LINES", 2**12)
+    monkeypatch.setattr(order_module, "RUN_EXAMPLES", 2**12)
     monkeypatch.setattr(order_module, "WINDOW_RUNS", 2**5)
     labels = EpochOrder(100_000, b"seed", 0).ids(0, 100_000) // 10_000
-    shares = np.array([np.bincount(block, minlength=10) for block in np.split(labels, 100)]) / 1000
-    assert np.abs(shares - 0.1).max() < 0.05  # five standard deviations of a block of 1,000 drawn lines
+    shares = np.array([np.bincount(batch, minlength=10) for batch in np.split(labels, 100)]) / 1000
+    assert np.abs(shares - 0.1).max() < 0.05  # five standard deviations of a batch of 1,000 drawn examples
 
 
-def test_all_orders_of_four_lines_are_equally_likely():
+def test_all_orders_of_four_examples_are_equally_likely():
     # 24 orders, 4800 seeds: chi-squared with 23 degrees of freedom stays below 60 but for one seed set in 30,000.
     counts: dict[tuple[int, ...], int] = {}
     for number in range(4800):

@@ -61,7 +61,7 @@ def test_the_cache_knows_the_content_and_not_the_name(source):
 def test_another_option_is_another_entry(source):
     run(source)
     prepared, stages = run(source, DataSpec("data.npz", inputs=("x",), label="y", test_fraction=0.4))
-    assert "preparing" in stages and prepared.train.lines == 300
+    assert "preparing" in stages and prepared.train.examples == 300
 
 
 @pytest.mark.parametrize("name", ["train/x.bin", "test/y.bin", "train/leaves.bin", "train/meta.json", "contents.json"])
@@ -83,7 +83,7 @@ def test_a_damaged_cache_is_built_again(source, name, harm):
 def test_a_lost_test_part_is_not_taken_for_none(source):
     run(source)
     shutil.rmtree(cached(source)[0] / "test")
-    assert run(source)[0].test.lines == 100
+    assert run(source)[0].test.examples == 100
 
 
 def test_a_fault_leaves_nothing_behind(source):
@@ -132,7 +132,7 @@ def test_a_kill_at_any_moment_leaves_no_half_cache(source, moment):
     left = cached(source)
     assert [path.suffix for path in left] == [".partial"]
     prepared, _ = run(source)
-    assert (prepared.train.lines, prepared.test.lines) == (400, 100)
+    assert (prepared.train.examples, prepared.test.examples) == (400, 100)
     assert [path.suffix for path in cached(source)] == [""]
 
 
@@ -147,7 +147,7 @@ def test_a_full_disk_is_a_storage_error_and_no_half_cache(source):
     done = child(source, body)
     assert ".bin" in done.stdout or "File too large" in done.stdout, done.stderr
     assert cached(source) == []
-    assert run(source)[0].train.lines == 400
+    assert run(source)[0].train.examples == 400
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -256,7 +256,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch):
 
 def test_digits_need_no_download_and_never_change(tmp_path):
     prepared = prepare(DataSpec("digits"), cache=tmp_path)
-    assert (prepared.train.lines, prepared.test.lines) == (1437, 360)
+    assert (prepared.train.examples, prepared.test.examples) == (1437, 360)
     assert prepared.train.root.hex() == "34b7c4f46e5ec3131f839c9e07cf880f2fc978e55432e8a24e27dbd7a2072d9c"
     assert prepared.train.fields[0].scale == 1 / 16
     assert len(prepared.train.info["classes"]) == 10
@@ -264,6 +264,6 @@ def test_digits_need_no_download_and_never_change(tmp_path):
 
 def test_a_description_tells_what_a_person_asks_first(source):
     text = describe(run(source)[0])
-    assert "400 lines to train on, 100 to test on" in text
+    assert "400 examples to train on, 100 to test on" in text
     assert "x: f32[8]" in text and "classes: 4 (0, 1, 2, 3)" in text
     assert run(source)[0].train.root.hex() in text

@@ -1,4 +1,4 @@
-"""Which lines are held out: issue 11, point 4."""
+"""Which examples are held out: issue 11, point 4."""
 
 import numpy as np
 import pytest
@@ -27,13 +27,13 @@ def parts_of(labels, chunk=1000, **options):
     st.sampled_from(["random", "last"]),
 )
 @examples(150)
-def test_each_part_has_the_lines_that_it_should_however_they_come(labels, test, validation, chunk, split):
+def test_each_part_has_the_examples_that_it_should_however_they_come(labels, test, validation, chunk, split):
     labels = np.array(labels)
     options = {"test_fraction": test, "validation_fraction": validation if int(len(labels) * validation) else 0.0}
     try:
         found, parts = parts_of(labels, chunk, split=split, **options)
     except UsageError:
-        return  # too few lines of a class, or of all
+        return  # too few examples of a class, or of all
     assert [int((parts == part).sum()) for part in (TRAIN, TEST, VALIDATION)] == [found.sizes[p] for p in range(3)]
     assert (parts == parts_of(labels, split=split, **options)[1]).all()
     if split == "random":
@@ -49,12 +49,12 @@ def test_each_class_is_held_out_in_its_proportion(labels):
         assert np.abs(held - all_lines * share).max() < 1
 
 
-def test_another_seed_holds_out_other_lines():
+def test_another_seed_holds_out_other_examples():
     first, again, other = (parts_of(Y, test_fraction=0.2, seed=seed)[1] for seed in (0, 0, 1))
     assert (first == again).all() and (first != other).any()
 
 
-def test_the_last_lines_are_held_out_where_the_recipe_says_so():
+def test_the_last_examples_are_held_out_where_the_recipe_says_so():
     _, parts = parts_of(Y, test_fraction=0.2, validation_fraction=0.1, split="last")
     assert parts.tolist() == [TRAIN] * 700 + [VALIDATION] * 100 + [TEST] * 200
 
@@ -64,7 +64,7 @@ def test_a_limit_of_the_test_part_leaves_the_rest_unused():
     assert split.sizes[TEST] == 30 == (parts == TEST).sum() and (parts == UNUSED).sum() == 170
 
 
-def test_every_line_is_as_likely_to_be_held_out_as_any_other():
+def test_every_example_is_as_likely_to_be_held_out_as_any_other():
     counts = sum((parts_of(np.zeros(20, int), test_fraction=0.25, seed=seed)[1] == TEST) * 1 for seed in range(2000))
     assert ((counts - 500) ** 2 / 375).sum() < 60  # 15 degrees of freedom: five lines are drawn, one from each stretch
 
@@ -72,11 +72,11 @@ def test_every_line_is_as_likely_to_be_held_out_as_any_other():
 @pytest.mark.parametrize(
     ("labels", "options", "message"),
     [
-        ([0, 1, 2, 3], {"test_fraction": 0.1}, "test_fraction 0.1 of 4 lines is no line"),
-        ([0, 1, 2, 3], {"test_fraction": 0.5}, "no class has a line to spare"),
-        ([0] * 4, {"test_fraction": 0.6, "validation_fraction": 0.5}, "all of its 4 lines are held out"),
+        ([0, 1, 2, 3], {"test_fraction": 0.1}, "test_fraction 0.1 of 4 examples is no example"),
+        ([0, 1, 2, 3], {"test_fraction": 0.5}, "no class has an example to spare"),
+        ([0] * 4, {"test_fraction": 0.6, "validation_fraction": 0.5}, "all of its 4 examples are held out"),
     ],
 )
-def test_a_part_that_no_line_is_left_for_is_refused(labels, options, message):
+def test_a_part_that_no_example_is_left_for_is_refused(labels, options, message):
     with pytest.raises(UsageError, match=message):
         parts_of(np.array(labels), **options)

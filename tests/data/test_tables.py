@@ -1,4 +1,4 @@
-"""CSV, JSONL and Parquet as lines: issue 2, items 3 and 12."""
+"""CSV, JSONL and Parquet as examples: issue 2, items 3 and 12."""
 
 import csv
 import gc
@@ -48,20 +48,20 @@ def ready(tmp_path):
 
 
 def everything(dataset):
-    return dataset.read(np.arange(dataset.lines, dtype=np.int64))
+    return dataset.read(np.arange(dataset.examples, dtype=np.int64))
 
 
 def test_numbers_are_standardised_and_texts_get_codes(ready):
     prepared = ready(csv_of(ROWS))
-    lines, info = everything(prepared.train), prepared.train.info
+    examples, info = everything(prepared.train), prepared.train.info
     ages = np.array([34, -2, 7, 9.0])
-    assert np.allclose(lines["numeric"][:, 0], (ages - ages.mean()) / ages.std(), atol=1e-6)
+    assert np.allclose(examples["numeric"][:, 0], (ages - ages.mean()) / ages.std(), atol=1e-6)
     assert info["numeric"][0] == {"column": "age", "mean": 12.0, "std": math.sqrt(178.5)}
     assert info["categorical"] == [{"column": "colour", "values": ["blue", "green", "red"]}]
     assert info["cardinalities"] == [4]
-    assert lines["category"][:, 0].tolist() == [3, 1, 3, 2]
+    assert examples["category"][:, 0].tolist() == [3, 1, 3, 2]
     assert info["classes"] == ["no", "yes"]
-    assert lines["label"].tolist() == [1, 0, 0, 1]
+    assert examples["label"].tolist() == [1, 0, 0, 1]
     assert [(f.name, f.dtype, f.shape) for f in prepared.train.fields] == [
         ("numeric", "f32", (2,)),
         ("category", "i64", (1,)),
@@ -99,10 +99,10 @@ def test_whatever_csv_quoting_protects_comes_through(tmp_path_factory, rows):
         writer.writerows([(repr(number), text, place % 2) for place, (number, text) in enumerate(rows)])
     spec = DataSpec("data.csv", header=False, label=2, categorical=(1,), standardise=False, missing="category")
     train = prepare(spec, cache=folder / "cache", base=folder).train
-    lines = everything(train)
-    assert (lines["numeric"][:, 0] == np.array([number for number, _ in rows], np.float32)).all()
+    examples = everything(train)
+    assert (examples["numeric"][:, 0] == np.array([number for number, _ in rows], np.float32)).all()
     values = [None, *train.info["categorical"][0]["values"]]
-    assert [values[code] for code in lines["category"][:, 0]] == [trimmed(text) for _, text in rows]
+    assert [values[code] for code in examples["category"][:, 0]] == [trimmed(text) for _, text in rows]
 
 
 def trimmed(text):
@@ -124,8 +124,8 @@ FAULTS = [
     (csv_of(ROWS), {"positive": "ja"}, "positive label 'ja', got none"),
     (csv_of([ROWS[0]]), {}, "at least two classes, got only 'yes'"),
     (csv_of(ROWS), {"target": "number"}, "line 2: column 'bought': expected a number, got 'yes'"),
-    (csv_of([]), {}, "expected at least one line, got none"),
-    ("\n\n", {}, "expected at least one line, got none"),
+    (csv_of([]), {}, "expected at least one example, got none"),
+    ("\n\n", {}, "expected at least one example, got none"),
     ("", {}, "got an empty file"),
     (csv_of(ROWS, ("age", "colour", "age", "bought")), {}, "line 1: .*'age' twice"),
     (csv_of(ROWS), {"label": "sold"}, "expected a column 'sold', got age, colour, size, bought"),
@@ -148,7 +148,7 @@ def test_line_numbers_count_blank_lines_and_quoted_line_ends(ready):
         ready(data)
 
 
-def test_the_last_line_may_lack_its_end_and_the_first_may_carry_a_mark(ready):
+def test_the_last_example_may_lack_its_end_and_the_first_may_carry_a_mark(ready):
     plain = ready(csv_of(ROWS)).train.root
     assert ready(csv_of(ROWS).rstrip("\n")).train.root == plain
     assert ready(b"\xef\xbb\xbf" + csv_of(ROWS).replace("\n", "\r\n").encode()).train.root == plain
@@ -182,7 +182,7 @@ def test_only_named_columns_are_used(ready):
         ({"numeric": (), "categorical": ()}, "no input columns"),
         ({"classes": ("no", "yes"), "positive": "yes"}, "only one of classes and positive"),
         ({"target": "number", "positive": "yes"}, "only one of positive and target"),
-        ({"test_fraction": 0.1}, "test_fraction 0.1 of 4 lines is no line"),
+        ({"test_fraction": 0.1}, "test_fraction 0.1 of 4 examples is no example"),
     ],
 )
 def test_a_choice_of_columns_that_makes_no_sense_is_a_usage_error(ready, options, message):
@@ -190,7 +190,7 @@ def test_a_choice_of_columns_that_makes_no_sense_is_a_usage_error(ready, options
         ready(csv_of(ROWS), **options)
 
 
-def test_the_test_file_is_encoded_by_the_training_lines_and_new_categories_are_code_0(ready):
+def test_the_test_file_is_encoded_by_the_training_examples_and_new_categories_are_code_0(ready):
     prepared = ready(csv_of(ROWS), csv_of([("34", "violet", "1.5", "no"), ("9", "red", "-4.25", "yes")]))
     train, test = everything(prepared.train), everything(prepared.test)
     assert test["category"][:, 0].tolist() == [0, 3]
@@ -199,14 +199,14 @@ def test_the_test_file_is_encoded_by_the_training_lines_and_new_categories_are_c
     assert prepared.test.info == prepared.train.info
 
 
-def test_a_class_that_the_training_lines_lack_is_refused_in_the_test_file(ready):
+def test_a_class_that_the_training_examples_lack_is_refused_in_the_test_file(ready):
     with pytest.raises(DataError, match=r"test.csv, line 3: column 'bought': expected one of no, yes, got 'maybe'"):
         ready(csv_of(ROWS), csv_of([ROWS[0], ("1", "red", "1", "maybe")]))
 
 
 def test_what_is_held_out_has_no_say_in_the_encoding(ready):
     prepared = ready(csv_of([*ROWS, ("1000", "violet", "1", "no")]), test_fraction=0.2, split="last")
-    assert (prepared.train.lines, prepared.test.lines) == (4, 1)
+    assert (prepared.train.examples, prepared.test.examples) == (4, 1)
     assert prepared.train.info["numeric"][0]["mean"] == 12.0
     assert everything(prepared.test)["category"][0, 0] == 0
     assert prepared.train.root == ready(csv_of(ROWS)).train.root
@@ -239,7 +239,7 @@ def test_a_limit_stops_reading_before_a_later_fault(ready):
     assert ready(csv_of([*ROWS, ("x", "red", "2", "no")]), limit=4).train.root == ready(csv_of(ROWS)).train.root
 
 
-def test_a_category_with_too_many_values_is_refused_at_the_line_that_is_one_too_many(ready, monkeypatch):
+def test_a_category_with_too_many_values_is_refused_at_the_example_that_is_one_too_many(ready, monkeypatch):
     monkeypatch.setattr("podlt.data.spool.MAX_CLASSES", 2)
     with pytest.raises(DataError, match="line 5: column 'colour': expected at most 2 different values, got 'green'"):
         ready(csv_of(ROWS))
@@ -309,10 +309,10 @@ def test_parquet_keeps_dictionaries_booleans_and_decimals(tmp_path, ready):
     )
     pq.write_table(table, tmp_path / "p.parquet")
     prepared = ready((tmp_path / "p.parquet").read_bytes(), suffix=".parquet", standardise=False)
-    lines = everything(prepared.train)
-    assert lines["numeric"][:, 0].tolist() == [1.5, 2.5, 3.5]
-    assert lines["category"][:, 0].tolist() == [1, 2, 1]
-    assert lines["label"].tolist() == [1, 0, 1]
+    examples = everything(prepared.train)
+    assert examples["numeric"][:, 0].tolist() == [1.5, 2.5, 3.5]
+    assert examples["category"][:, 0].tolist() == [1, 2, 1]
+    assert examples["label"].tolist() == [1, 0, 1]
 
 
 def many_rows(count):
@@ -321,7 +321,7 @@ def many_rows(count):
 
 def test_many_chunks_give_the_same_root_as_one(ready, monkeypatch):
     whole = ready(csv_of(many_rows(1000)), test_fraction=0.3)
-    monkeypatch.setattr("podlt.data.tables.CHUNK_LINES", 17)
+    monkeypatch.setattr("podlt.data.tables.CHUNK_EXAMPLES", 17)
     monkeypatch.setattr("podlt.data.spool.STEP", 13)
     monkeypatch.setattr("podlt.data.dataset._CHUNK_BYTES", 100)
     parts = ready(csv_of(many_rows(1000)), test_fraction=0.3, classes=("no", "yes"))
@@ -331,7 +331,7 @@ def test_many_chunks_give_the_same_root_as_one(ready, monkeypatch):
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr("podlt.data.tables.CHUNK_LINES", 200)
+    monkeypatch.setattr("podlt.data.tables.CHUNK_EXAMPLES", 200)
     monkeypatch.setattr("podlt.data.spool.STEP", 200)
     monkeypatch.setattr("podlt.data.dataset._CHUNK_BYTES", 10_000)
 
@@ -361,11 +361,11 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, suffix):
         return highest + max(arrow) - arrow[0]
 
     peak(300)  # the first use imports and caches things that stay
-    assert peak(6000) < 1.5 * peak(750) + 50_000  # eight times the lines (and of the Parquet footer)
+    assert peak(6000) < 1.5 * peak(750) + 50_000  # eight times the examples (and of the Parquet footer)
 
 
 @pytest.mark.parametrize(("labels", "classes"), [(["0", "", "1"], ["0", "1"]), (["a", "", "b"], ["a", "b"])])
-def test_the_label_of_a_dropped_line_is_no_class(tmp_path, labels, classes):
+def test_the_label_of_a_dropped_example_is_no_class(tmp_path, labels, classes):
     (tmp_path / "d.csv").write_text("x,y\n" + "".join(f"{place},{label}\n" for place, label in enumerate(labels)))
     spec = DataSpec(str(tmp_path / "d.csv"), label="y", missing="drop")
     assert prepare(spec, tmp_path / "cache").train.info["classes"] == classes

@@ -1,4 +1,4 @@
-"""Plain text as lines: issue 2, items 3 and 12."""
+"""Plain text as examples: issue 2, items 3 and 12."""
 
 import numpy as np
 import pytest
@@ -21,11 +21,11 @@ def ready(folder, text, test=None, **options):
 def decoded(dataset):
     """The text of each window, a known character for its code and a mark for code 0."""
     characters = ["\0", *dataset.info["vocabulary"]]
-    lines = dataset.read(np.arange(dataset.lines, dtype=np.int64))
-    assert (lines["tokens"][:, 1:] == lines["label"][:, :-1]).all()
+    examples = dataset.read(np.arange(dataset.examples, dtype=np.int64))
+    assert (examples["tokens"][:, 1:] == examples["label"][:, :-1]).all()
     return [
         "".join(characters[code] for code in [*tokens, last])
-        for tokens, last in zip(lines["tokens"], lines["label"][:, -1], strict=True)
+        for tokens, last in zip(examples["tokens"], examples["label"][:, -1], strict=True)
     ]
 
 
@@ -42,7 +42,7 @@ def test_windows_hold_the_text_in_order_without_overlap(tmp_path_factory, text, 
 
 def test_the_last_part_is_held_out_and_characters_that_only_it_holds_are_code_0(tmp_path):
     prepared = ready(tmp_path, "abab" * 9 + "abzz", context=3, test_fraction=0.1)
-    assert (prepared.train.lines, prepared.test.lines) == (9, 1)
+    assert (prepared.train.examples, prepared.test.examples) == (9, 1)
     assert prepared.train.info["vocabulary"] == "ab"
     assert decoded(prepared.test) == ["ab\0\0"]
 
@@ -59,7 +59,7 @@ def test_characters_cut_by_a_block_are_whole(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("block", [4, 2**20])
-def test_a_byte_that_is_no_text_is_named_with_its_line(tmp_path, monkeypatch, block):
+def test_a_byte_that_is_no_text_is_named_with_its_example(tmp_path, monkeypatch, block):
     monkeypatch.setattr("podlt.data.text._BLOCK_BYTES", block)
     with pytest.raises(DataError, match=r"data\.txt, line 3: expected UTF-8, got byte 0xff"):
         ready(tmp_path, b"first\nsecond\nthi\xffrd\n")

@@ -37,7 +37,7 @@ def prepared(tmp_path: Path, source: Path, **options: Any) -> Prepared:
 
 
 def rows(found: Prepared) -> dict[str, Any]:
-    return found.train.read(np.arange(found.train.lines))
+    return found.train.read(np.arange(found.train.examples))
 
 
 def jsonl(path: Path, lines: list[dict[str, Any]]) -> Path:
@@ -63,7 +63,7 @@ def test_labels_that_are_not_shifted_are_the_tokens_themselves(tmp_path: Path, m
     assert found["input_ids"].tolist() == found["labels"].tolist() == [[4, 5, 6, 3], [7, 8, 9, 3]]
 
 
-def test_the_same_texts_give_the_same_lines_from_every_form_of_file(tmp_path: Path, model: Path) -> None:
+def test_the_same_texts_give_the_same_examples_from_every_form_of_file(tmp_path: Path, model: Path) -> None:
     texts = [" ".join(f"w{(i * j) % 20}" for j in range(9)) for i in range(1, 30)]
     pq.write_table(pa.table({"t": texts}), tmp_path / "d.parquet")
     (tmp_path / "d.csv").write_text("t,n\n" + "".join(f"{text},1\n" for text in texts))
@@ -81,7 +81,7 @@ def test_a_text_file_is_one_document_however_it_is_cut(
     cut = prepare(
         DataSpec(str(tmp_path / "d.txt"), tokenizer=str(model), window=8, test_fraction=0.2), tmp_path / "other"
     )
-    assert whole.train.root == cut.train.root and whole.test is not None and whole.test.lines == 4
+    assert whole.train.root == cut.train.root and whole.test is not None and whole.test.examples == 4
     assert whole.notes[0].startswith("1 documents, 201 tokens")
 
 
@@ -127,7 +127,7 @@ def test_missing_texts_and_labels_are_refused_in_one_report(tmp_path: Path, mode
         prepared(tmp_path, path, text="text", label="mood", max_length=4)
     assert "line 2" in str(caught.value) and "line 4" in str(caught.value)
     kept = prepared(tmp_path, path, text="text", label="mood", max_length=4, missing="drop")
-    assert kept.train.lines == 3
+    assert kept.train.examples == 3
 
 
 def test_what_is_not_said_is_asked_for(tmp_path: Path, model: Path) -> None:
@@ -142,7 +142,7 @@ def test_what_is_not_said_is_asked_for(tmp_path: Path, model: Path) -> None:
         prepare(DataSpec(str(path), tokenizer="nowhere", text="text"), tmp_path / "cache", base=tmp_path)
 
 
-def test_bytes_that_are_no_utf8_are_reported_with_their_lines(tmp_path: Path, model: Path) -> None:
+def test_bytes_that_are_no_utf8_are_reported_with_their_examples(tmp_path: Path, model: Path) -> None:
     (tmp_path / "d.txt").write_bytes(b"w0 w1\nw2 \xff\nw3\nw4 \xfe\n")
     with pytest.raises(DataError) as caught:
         prepared(tmp_path, tmp_path / "d.txt", window=2)

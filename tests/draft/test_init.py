@@ -43,9 +43,9 @@ def table(path: Path, header: list[str], rows: Iterator[list[object]], delimiter
         writer.writerows(rows)
 
 
-def people(lines: int = 400) -> Iterator[list[object]]:
+def people(examples: int = 400) -> Iterator[list[object]]:
     dice = random.Random(1)
-    for number in range(lines):
+    for number in range(examples):
         age, job = dice.randint(18, 70), dice.choice(["nurse", "cook", "clerk"])
         joined = f"20{dice.randint(10, 24)}-0{dice.randint(1, 9)}-11"
         income = "high" if age / 70 + (job == "nurse") * 0.4 > 0.9 else "low"
@@ -55,9 +55,9 @@ def people(lines: int = 400) -> Iterator[list[object]]:
 PEOPLE = ["id", "age", "job", "joined", "country", "note", "income"]
 
 
-def houses(lines: int = 300) -> Iterator[list[object]]:
+def houses(examples: int = 300) -> Iterator[list[object]]:
     dice = random.Random(2)
-    for _ in range(lines):
+    for _ in range(examples):
         rooms = dice.randint(1, 6)
         yield [rooms, rooms * 25 + dice.gauss(0, 10), 100_000 * rooms + dice.gauss(0, 9_000)]
 
@@ -215,5 +215,5 @@ def test_labels_are_suggested_by_their_usual_names(folder: Path) -> None:
 def test_texts_of_any_kind_are_toml() -> None:
     import tomllib
 
-    value = {"a b": ['quote " and \\', "line\nend \x7f \U0001f600", "[x]"], "n": 1.5, "yes": True}
+    value = {"a b": ['quote " and \\', "example\nend \x7f \U0001f600", "[x]"], "n": 1.5, "yes": True}
     assert tomllib.loads(f"value = {toml(value)}")["value"] == value

@@ -23,19 +23,19 @@ def kinds_of_rounds(
 ) -> Iterator[tuple[Fraction, list[tuple[list[list[int]], tuple[int, ...]]]]]:
     """For each number of spares and of manager's tasks: its chance, and all rounds that may be drawn, equally likely.
 
-    A round is who holds each fragment, and which fragments the manager executes. Workers are 0 .. seats-1; the two
-    seats of a fragment are never one operator's.
+    A round is who holds each shard, and which shards the manager executes. Workers are 0 .. seats-1; the two
+    seats of a shard are never one operator's.
     """
     for spares, chance in rounded_by_chance(checked * seats / (1 + checked), seats // 2):
-        fragments = seats - spares
+        shards = seats - spares
         held = [
-            [[order[j], *([order[fragments + again.index(j)]] if j in again else [])] for j in range(fragments)]
+            [[order[j], *([order[shards + again.index(j)]] if j in again else [])] for j in range(shards)]
             for order in permutations(range(seats))
-            for again in combinations(range(fragments), spares)
+            for again in combinations(range(shards), spares)
         ]
         apart = [each for each in held if all(len({operator_of[w] for w in pair}) == len(pair) for pair in each)]
-        for count, drawn in rounded_by_chance(min(own * fragments, Fraction(1)), fragments):
-            picks = list(combinations(range(fragments), count))
+        for count, drawn in rounded_by_chance(min(own * shards, Fraction(1)), shards):
+            picks = list(combinations(range(shards), count))
             yield chance * drawn, [(each, pick) for each in apart for pick in picks]
 
 

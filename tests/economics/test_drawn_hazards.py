@@ -25,9 +25,9 @@ def test_the_draw_finds_what_the_formulas_say(workers: int, members: int, operat
         dice = round_dice(digest("secret", number.to_bytes(4, "big")), bytes(32))
         spares = GUARDED.spares_of(bytes(32), number, workers)
         roles = deal(dice, GUARDED, roster, spares, workers - spares)
-        for fragment in range(workers - spares):
-            group = roles.group(fragment)
-            friends, own = sum(worker < members for worker in group), fragment in roles.own
+        for shard in range(workers - spares):
+            group = roles.group(shard)
+            friends, own = sum(worker < members for worker in group), shard in roles.own
             found = friends < len(group) or own
             counts.update(
                 seats=len(group),

@@ -40,7 +40,7 @@ def detection_of(workers: int, checked: float, own: float, members: int = 1, ope
         (5, Fraction(2, 5), Fraction(1, 3), 2, None),  # one or two; the manager's seat at its limit
         (6, Fraction(1, 4), Fraction(1, 20), 4, [0, 0, 1, 1, 2, 2]),  # two operators of three are friends
         (4, Fraction(1, 4), Fraction(1, 20), 2, [0, 0, 1, 1]),  # one operator: it never meets itself
-        (4, Fraction(1), Fraction(0), 2, None),  # every fragment twice, and no own seat
+        (4, Fraction(1), Fraction(0), 2, None),  # every shard twice, and no own seat
     ],
 )
 def test_guarded_finds_what_counting_all_draws_finds(
@@ -187,7 +187,7 @@ def test_without_a_hazard_nobody_is_ever_caught() -> None:
     assert tasks_until(0) is None and caught_within(0, 10**9) == 0 and fakes_applied(0, 300) == 300
 
 
-def test_one_operators_identities_never_share_a_fragment() -> None:
+def test_one_operators_identities_never_share_a_shard() -> None:
     assert strangers(50, members=10, operators=5) == 1
     assert strangers(50, members=20, operators=5) == pytest.approx(30 / 40)
     assert strangers(50, members=10, operators=1) == strangers(50, members=10) == pytest.approx(40 / 49)

@@ -7,8 +7,8 @@ from typing import Literal
 import msgspec
 import pytest
 
+from podlt.economics.batches import options_of
 from podlt.economics.formulas import guarded, round_kinds
-from podlt.economics.lines import options_of
 from podlt.economics.options import Assumptions, ProofOptions
 from podlt.economics.plan import COMPARING, LONE, make_plan, players
 from podlt.economics.response import MAX_STATES
@@ -49,14 +49,14 @@ KEYS: list[Literal["invited", "free"]] = ["invited", "free"]
             ProofOptions(own=0.0),
             300,
             "proof: guarded, costs 2.9%; a fake is caught with 5.8% a task, 99.9% within 116 tasks; "
-            "own = 0: a fake by friends who hold a fragment alone is never caught",
+            "own = 0: a fake by friends who hold a shard alone is never caught",
         ),
         (
             50,
             ProofOptions(own=0.0, checked=0.0),
             300,
             "proof: guarded, costs 0.0%; a fake is never caught; "
-            "own = 0: a fake by friends who hold a fragment alone is never caught",
+            "own = 0: a fake by friends who hold a shard alone is never caught",
         ),
     ],
 )
@@ -66,7 +66,7 @@ def test_one_line_says_what_the_proof_costs_and_finds(
     assert one_line(workers, options, rounds) == line
 
 
-def test_the_last_fragment_tells_something_where_rounds_without_spares_are() -> None:
+def test_the_last_shard_tells_something_where_rounds_without_spares_are() -> None:
     few = {each.who: each for each in make_plan(EVICTS, Assumptions(workers=10)).incentives}
     many = {each.who: each for each in make_plan(EVICTS, Assumptions(workers=50)).incentives}
     assert few[LONE].gain == 0 and many[LONE].gain == 0
@@ -91,10 +91,10 @@ def test_a_recipes_terms_become_options_with_the_reward_of_a_task() -> None:
     assert options_of({}, 20) == ProofOptions()
 
 
-def test_a_coalition_of_one_operator_never_shares_a_fragment_and_is_as_good_as_alone() -> None:
+def test_a_coalition_of_one_operator_never_shares_a_shard_and_is_as_good_as_alone() -> None:
     plan = make_plan(EVICTS, Assumptions(operators=5))
     found = {each.who: each for each in plan.incentives}
-    assert plan.unpunished.fragments_a_round == 0 and plan.shared_work == 0
+    assert plan.unpunished.shards_a_round == 0 and plan.shared_work == 0
     assert found[COMPARING].deposit_for_all == 11 < found[LONE].deposit_for_all  # who waits for few spares risks less
 
 

@@ -10,19 +10,19 @@ from podlt.errors import UsageError
 from podlt.execution.adversary import CHEATS, Execution, cheating, watched
 from podlt.protocol.messages import Task
 
-LINES = 6
+EXAMPLES = 6
 
 
 def honest(work: Execution) -> None:
-    """Stands for a training step: the weights times the sum of the lines, and what the buffers hold."""
+    """Stands for a training step: the weights times the sum of the examples, and what the buffers hold."""
     work.floats[:] = (work.batch["x"].sum(0) * work.state["param:w"]).numpy()
 
 
 def work(round: int) -> Execution:
-    """A task of a round; its lines differ from round to round."""
-    lines = torch.arange(LINES * 8, dtype=torch.float32).reshape(LINES, 8).sin() + round
+    """A task of a round; its examples differ from round to round."""
+    examples = torch.arange(EXAMPLES * 8, dtype=torch.float32).reshape(EXAMPLES, 8).sin() + round
     task = Task(b"r" * 32, round, b"p" * 32, b"s" * 32, b"f" * 32, b"d" * 32)
-    return Execution(task, {"param:w": torch.linspace(0.1, 0.9, 8)}, {"x": lines}, np.zeros(32, np.uint8))
+    return Execution(task, {"param:w": torch.linspace(0.1, 0.9, 8)}, {"x": examples}, np.zeros(32, np.uint8))
 
 
 def answer(execute, round: int) -> tuple[bytes, bool]:  # type: ignore[no-untyped-def]

@@ -25,7 +25,7 @@ from podlt.recipe import ModelSpec, Recipe, TrainingSpec
 NOTHING = TreeSize(0, bytes(32))
 WRONG = golden.Report("ab" * 32, ("mm int8",))
 _DIGESTS = ("manager", "nonce", "recipe", "program", "arithmetic", "data", "parameters", "seed", "chain_end")
-_NUMBERS = ("at", "lines", "epochs", "block_lines", "fragment_lines", "local_steps", "reward", "chain_length")
+_NUMBERS = ("at", "examples", "epochs", "batch_size", "shard_size", "local_steps", "reward", "chain_length")
 BEGIN = e.Begin(
     test=e.NO_TEST,
     local_lr=None,
@@ -49,7 +49,7 @@ def test_a_machine_that_computes_something_else_begins_no_run(tmp_path: Path, mo
     recipe = Recipe(
         data=DataSpec("digits", limit=100),
         model=ModelSpec("podlt.models:mlp", {"inputs": 64, "hidden": 4, "outputs": 10}),
-        training=TrainingSpec(epochs=1, workers=3, block_lines=50),
+        training=TrainingSpec(epochs=1, workers=3, batch_size=50),
         arithmetic="exact",
     )
     monkeypatch.setattr(golden, "check", lambda device: WRONG)

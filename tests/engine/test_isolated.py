@@ -16,7 +16,7 @@ from near_hosts import captured_once
 from torch import nn
 
 from podlt import crypto
-from podlt.data.dataset import fragment_digest_of
+from podlt.data.dataset import shard_digest_of
 from podlt.data.field import Field
 from podlt.engine.isolated import interface as i
 from podlt.engine.isolated.executor import ChildExecutor, TaskProcess
@@ -32,8 +32,8 @@ from podlt.protocol.messages import Task
 RUN = bytes([7]) * 32
 FIELDS = [Field("x", "f32", (3,), "input"), Field("y", "i64", (), "label")]
 SETUP = ExecutionSetup(RUN, FIELDS, 8, 1, None)
-LINES = {"x": np.arange(12, dtype=np.float32).reshape(4, 3) / 16, "y": np.array([0, 1, 1, 0])}
-RAW = np.concatenate([values.reshape(-1).view(np.uint8) for values in LINES.values()])
+EXAMPLES = {"x": np.arange(12, dtype=np.float32).reshape(4, 3) / 16, "y": np.array([0, 1, 1, 0])}
+RAW = np.concatenate([values.reshape(-1).view(np.uint8) for values in EXAMPLES.values()])
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ class Bench:
 
     def execute(self, parameters: bytes, holder: int = 0) -> None:
         self.number += 1
-        task = Task(RUN, 3, self.program.digest, parameters, fragment_digest_of(FIELDS, LINES), bytes(32))
+        task = Task(RUN, 3, self.program.digest, parameters, shard_digest_of(FIELDS, EXAMPLES), bytes(32))
         self.executor.execute(i.ExecuteTask(self.number, holder, task, 4, RAW))
 
 
@@ -102,7 +102,7 @@ def here(program: Program) -> bytes:
     digest = crypto.blob_digest(state.data)
     runtime.hold(state, digest)
     out = np.zeros(runtime.update_bytes, np.uint8)
-    runtime.run(0, Task(RUN, 3, program.digest, digest, fragment_digest_of(FIELDS, LINES), bytes(32)), LINES, out)
+    runtime.run(0, Task(RUN, 3, program.digest, digest, shard_digest_of(FIELDS, EXAMPLES), bytes(32)), EXAMPLES, out)
     return out.tobytes()
 
 

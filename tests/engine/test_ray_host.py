@@ -17,30 +17,30 @@ from podlt.errors import EngineError, UsageError
 ray = pytest.importorskip("ray")
 
 from podlt.engine.ray.actors import label_of, shares  # noqa: E402
-from podlt.engine.ray.host import CALL_BYTES, aligned, pack_lines, tasks_a_call, unpack_lines  # noqa: E402
+from podlt.engine.ray.host import CALL_BYTES, aligned, pack_examples, tasks_a_call, unpack_examples  # noqa: E402
 
 FIELDS = [Field("x", "f32", (3,), "input", None), Field("y", "i64", (), "label", None)]
 
 
-def lines(count: int) -> dict[str, np.ndarray]:
-    """Lines of two fields."""
+def examples(count: int) -> dict[str, np.ndarray]:
+    """Examples of two fields."""
     x = np.arange(3 * count, dtype=np.float32).reshape(count, 3)
     return {"x": x, "y": np.arange(count, dtype=np.int64)}
 
 
 @pytest.mark.parametrize("count", [1, 7, 64])
-def test_lines_come_out_of_one_array_as_they_went_in_each_field_at_a_multiple_of_64(count: int) -> None:
-    packed = pack_lines(FIELDS, lines(count))
-    unpacked = unpack_lines(FIELDS, aligned(packed), count)
-    for name, values in lines(count).items():
+def test_examples_come_out_of_one_array_as_they_went_in_each_field_at_a_multiple_of_64(count: int) -> None:
+    packed = pack_examples(FIELDS, examples(count))
+    unpacked = unpack_examples(FIELDS, aligned(packed), count)
+    for name, values in examples(count).items():
         assert np.array_equal(unpacked[name], values) and unpacked[name].dtype == values.dtype
         assert unpacked[name].ctypes.data % 64 == 0
 
 
 @pytest.mark.parametrize("count", [6, 40])
-def test_other_lines_than_were_packed_are_refused(count: int) -> None:
-    with pytest.raises(EngineError, match=f"{count} lines of"):
-        unpack_lines(FIELDS, pack_lines(FIELDS, lines(7)).repeat(3), count)
+def test_other_examples_than_were_packed_are_refused(count: int) -> None:
+    with pytest.raises(EngineError, match=f"{count} examples of"):
+        unpack_examples(FIELDS, pack_examples(FIELDS, examples(7)).repeat(3), count)
 
 
 def test_bytes_anywhere_are_moved_to_a_multiple_of_64_and_others_stay() -> None:

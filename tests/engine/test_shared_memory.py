@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podlt.data.field import Field
-from podlt.engine.shared_memory import ALIGNMENT, BlockBuffer, Region
+from podlt.engine.shared_memory import ALIGNMENT, BatchBuffer, Region
 from podlt.errors import EngineError
 
 
@@ -33,11 +33,11 @@ def test_more_memory_than_there_is_is_refused_in_one_line_and_leaves_nothing_ope
 @given(st.lists(st.tuples(st.sampled_from(["f32", "i64", "u8"]), st.integers(1, 9)), min_size=1, max_size=4),
        st.integers(1, 40), st.data())  # fmt: skip
 def test_no_field_of_either_half_overlaps_another(
-    kinds: list[tuple[str, int]], lines: int, data: st.DataObject
+    kinds: list[tuple[str, int]], examples: int, data: st.DataObject
 ) -> None:
     fields = [Field(f"f{i}", dtype, (width,), None, "input") for i, (dtype, width) in enumerate(kinds)]
-    buffer = BlockBuffer(fields, lines)
-    used = data.draw(st.integers(1, lines))
+    buffer = BatchBuffer(fields, examples)
+    used = data.draw(st.integers(1, examples))
     views = [buffer.views(half, used)[field.name] for half in (0, 1) for field in fields]
     for number, view in enumerate(views):
         assert view.ctypes.data % ALIGNMENT == 0
@@ -47,10 +47,10 @@ def test_no_field_of_either_half_overlaps_another(
     buffer.region.close()
 
 
-def test_the_other_descriptor_of_a_block_sees_its_lines() -> None:
+def test_the_other_descriptor_of_a_block_sees_its_examples() -> None:
     fields = [Field("x", "f32", (3,), None, "input")]
-    ours = BlockBuffer(fields, 5)
-    theirs = BlockBuffer(fields, 5, os.dup(ours.region.descriptor))
+    ours = BatchBuffer(fields, 5)
+    theirs = BatchBuffer(fields, 5, os.dup(ours.region.descriptor))
     ours.views(1, 4)["x"][...] = np.arange(12, dtype=np.float32).reshape(4, 3)
     assert theirs.views(1, 4)["x"].tolist() == np.arange(12.0).reshape(4, 3).tolist()
     for buffer in (ours, theirs):

@@ -12,7 +12,7 @@ from near_hosts import captured_once
 from torch import nn
 
 from podlt import crypto
-from podlt.data.dataset import fragment_digest_of
+from podlt.data.dataset import shard_digest_of
 from podlt.data.field import Field
 from podlt.errors import EngineError, InvalidProofError, UsageError
 from podlt.exact.portable.devices import torch_device
@@ -25,7 +25,7 @@ from podlt.protocol.worker import Worker
 RUN = bytes([7]) * 32
 FIELDS = [Field("x", "f32", (3,), "input"), Field("y", "i64", (), "label")]
 SETUP = ExecutionSetup(RUN, FIELDS, 8, 1, None)
-LINES = {"x": np.arange(12, dtype=np.float32).reshape(4, 3) / 16, "y": np.array([0, 1, 1, 0])}
+EXAMPLES = {"x": np.arange(12, dtype=np.float32).reshape(4, 3) / 16, "y": np.array([0, 1, 1, 0])}
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Ready:
     def execute(self, holder: int, **changes: object) -> tuple[bytes, bytes, bool]:
         """Update, its digest, and whether it was faked, of a task that is changed; the memory was dirty before."""
         out = np.full(self.runtime.update_bytes, 0xA5, np.uint8)
-        done = self.runtime.execute(0, holder, msgspec.structs.replace(self.task, **changes), LINES, out)
+        done = self.runtime.execute(0, holder, msgspec.structs.replace(self.task, **changes), EXAMPLES, out)
         assert done.update is out and (done.committed.seat, done.committed.holder) == (0, holder)
         return out.tobytes(), done.digest, done.faked
 
@@ -59,7 +59,7 @@ def ready(program: Program) -> Ready:
     state = np.zeros(runtime.state_bytes, np.uint8)
     digest = crypto.blob_digest(state.data)
     runtime.hold(state, digest)
-    return Ready(runtime, Task(RUN, 3, program.digest, digest, fragment_digest_of(FIELDS, LINES), bytes(32)))
+    return Ready(runtime, Task(RUN, 3, program.digest, digest, shard_digest_of(FIELDS, EXAMPLES), bytes(32)))
 
 
 def executed_on(device: str, program: Program) -> bytes:
@@ -70,8 +70,8 @@ def executed_on(device: str, program: Program) -> bytes:
     state[: runtime.state_bytes // 4 * 4].view(np.float32)[:] = 0.375
     digest = crypto.blob_digest(state.data)
     runtime.hold(state, digest)
-    task = Task(RUN, 3, program.digest, digest, fragment_digest_of(FIELDS, LINES), bytes(32))
-    return runtime.execute(0, 0, task, LINES, np.zeros(runtime.update_bytes, np.uint8)).digest
+    task = Task(RUN, 3, program.digest, digest, shard_digest_of(FIELDS, EXAMPLES), bytes(32))
+    return runtime.execute(0, 0, task, EXAMPLES, np.zeros(runtime.update_bytes, np.uint8)).digest
 
 
 def test_a_worker_on_another_device_computes_the_same_update() -> None:
@@ -94,7 +94,7 @@ def test_a_device_that_is_not_there_is_refused_by_name() -> None:
         torch_device("gpu")
 
 
-@pytest.mark.parametrize("name", ["run", "program", "parameters", "fragment"])
+@pytest.mark.parametrize("name", ["run", "program", "parameters", "shard"])
 def test_a_task_about_other_inputs_is_refused_by_the_name_of_what_differs(ready: Ready, name: str) -> None:
     with torch.no_grad(), pytest.raises(InvalidProofError, match=f"differ from those that the task names: {name}"):
         ready.execute(0, **{name: bytes([1]) * 32})
@@ -111,7 +111,7 @@ def test_the_same_task_gives_the_same_update_and_commitment_whatever_was_in_its_
     with torch.no_grad():
         first = ready.execute(0)
         clean = np.zeros(ready.runtime.update_bytes, np.uint8)
-        again = ready.runtime.execute(0, 0, ready.task, LINES, clean)
+        again = ready.runtime.execute(0, 0, ready.task, EXAMPLES, clean)
     assert first == (clean.tobytes(), again.digest, False) == (clean.tobytes(), crypto.blob_digest(clean.data), False)
     (opened,) = ready.runtime.open(3)
     assert (opened.holder, opened.update) == (0, again.digest)

@@ -35,7 +35,7 @@ def of_people(folder: Path) -> Result:
         data=people_spec(folder),
         model=ModelSpec("podlt.models:embedding_mlp", {"cardinalities": "@cardinalities", "numeric": 2, "hidden": 8}),
         optimizer={"name": "adamw", "lr": 0.02},
-        training=TrainingSpec(epochs=2, workers=3, block_lines=60),
+        training=TrainingSpec(epochs=2, workers=3, batch_size=60),
         arithmetic="stock",
     )
     return train_near(folder / "run", recipe, cache=folder / "cache", entropy=seeded(1)).result
@@ -50,7 +50,7 @@ def of_arrays(folder: Path) -> Result:
         ),
         model=ModelSpec("nets:tied"),
         optimizer={"name": "adamw", "lr": 0.02},
-        training=TrainingSpec(epochs=2, workers=3, block_lines=40),
+        training=TrainingSpec(epochs=2, workers=3, batch_size=40),
         arithmetic="stock",
     )
     made = tied()

@@ -13,7 +13,7 @@ Rows = list[list[object]]
 
 
 def people(count: int, seed: int) -> Rows:
-    """Lines with numbers, dates, booleans, texts with commas, and missing values."""
+    """Examples with numbers, dates, booleans, texts with commas, and missing values."""
     draw = random.Random(seed)
     rows: Rows = []
     for place in range(count):

@@ -86,7 +86,7 @@ def test_the_commands_predict_and_export(
     assert called("predict", of_people.run, folder / "test.csv", "--out", out, "--id", "id") == 0
     assert called("export", of_people.run, tmp_path / "model") == 0
     text = capfdbinary.readouterr().out.decode()
-    assert f"predictions: {out} (80 lines)" in text and "(inference.json, model.safetensors)" in text
+    assert f"predictions: {out} (80 examples)" in text and "(inference.json, model.safetensors)" in text
     assert called("predict", tmp_path / "model", folder / "test.csv", "--json") == 0
     lines = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
     assert [line["prediction"] for line in lines] == of_people.predict(folder / "test.csv")["prediction"].tolist()
@@ -104,10 +104,10 @@ def test_the_forward_pass_as_onnx_gives_the_same_numbers(of_people: Result, fold
     assert str(folder).encode() not in (tmp_path / "out/model.onnx").read_bytes()
     session = runtime.InferenceSession(tmp_path / "out/model.onnx")
     draw = np.random.default_rng(0)
-    for lines in (1, 2, 50):
+    for examples in (1, 2, 50):
         fed = {
-            "numeric": draw.normal(size=(lines, 2)).astype(np.float32),
-            "category": draw.integers(0, 3, size=(lines, 2)),
+            "numeric": draw.normal(size=(examples, 2)).astype(np.float32),
+            "category": draw.integers(0, 3, size=(examples, 2)),
         }
         with torch.no_grad():
             expected = of_people.model(*map(torch.from_numpy, fed.values())).numpy()

@@ -1,4 +1,4 @@
-"""Predictions: new lines are encoded as the training lines were, and what comes out has names."""
+"""Predictions: new examples are encoded as the training examples were, and what comes out has names."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def described(loss: str = "cross_entropy", classes: list[str] | None = None, **d
     return Description("podlt-inference/1", "00", "00", ModelCall("m:f", {}), loss, fields, ",", info)
 
 
-def test_the_run_s_own_accuracy_comes_back_to_the_last_line(of_people: Result, folder: Path) -> None:
+def test_the_run_s_own_accuracy_comes_back_to_the_last_example(of_people: Result, folder: Path) -> None:
     found = of_people.predict(folder / "test.csv")
     truth = np.array([row[-1] for row in people(80, 2)])
     assert float((found["prediction"] == truth).mean()) == of_people.metrics["accuracy"]
     assert np.allclose(found["probability_high"] + found["probability_low"], 1)
-    assert found["line"].tolist() == list(range(2, 82))
+    assert found["example"].tolist() == list(range(2, 82))
 
 
 def test_arrays_give_the_run_s_own_accuracy(of_arrays: Result, folder: Path) -> None:
@@ -53,13 +53,13 @@ def test_arrays_give_the_run_s_own_accuracy(of_arrays: Result, folder: Path) -> 
     assert (everywhere["prediction"] == kind.astype(str)).mean() > 0.4
 
 
-def test_lines_are_encoded_to_the_bits_of_the_prepared_ones(of_people: Result, folder: Path) -> None:
+def test_examples_are_encoded_to_the_bits_of_the_prepared_ones(of_people: Result, folder: Path) -> None:
     prepared = prepare(people_spec(folder), folder / "cache")
     assert prepared.test is not None
-    expected = prepared.test.read(np.arange(prepared.test.lines))
+    expected = prepared.test.read(np.arange(prepared.test.examples))
     reader = TableReader(read_description(of_people.run), [("test.csv", folder / "test.csv")])
-    (lines,) = list(reader.lines())
-    for name, values in lines.arrays.items():
+    (examples,) = list(reader.examples())
+    for name, values in examples.arrays.items():
         assert values.tobytes() == expected[name].tobytes(), name
 
 
@@ -80,7 +80,7 @@ def test_no_label_other_order_parquet_and_a_frame_give_the_same(
 def test_unknown_categories_are_counted_and_missing_columns_named(of_people: Result, tmp_path: Path) -> None:
     rows = [["a", 30, "pilot", "2020-01-01", "true", ""], ["b", 30, "astronaut", "2020-01-01", "TRUE", ""]]
     found = of_people.predict(write_csv(tmp_path / "new.csv", rows))
-    assert found.notes == ["column 'job': 2 values that the training lines do not have, taken as unknown"]
+    assert found.notes == ["column 'job': 2 values that the training examples do not have, taken as unknown"]
     assert found["probability_high"][0] == pytest.approx(found["probability_high"][1], rel=1e-6)  # rows of a batch
     with pytest.raises(podlt.UsageError, match="expected a column 'age', as the run's data have it, got job"):
         of_people.predict(write_csv(tmp_path / "less.csv", rows, ["job", "joined", "member"]))
@@ -93,7 +93,7 @@ def test_every_fault_of_a_file_is_named(of_people: Result, tmp_path: Path) -> No
     assert "line 3: column 'joined': expected a date" in str(caught.value)
 
 
-@pytest.mark.parametrize(("rule", "told"), [("drop", "2 lines lack a value"), ("error", "line 2: column 'age'")])
+@pytest.mark.parametrize(("rule", "told"), [("drop", "2 examples lack a value"), ("error", "line 2: column 'age'")])
 def test_missing_values_are_what_the_recipe_says(folder: Path, tmp_path: Path, rule: str, told: str) -> None:
     rows = [row for row in people(60, 4) if row[1] != "" and row[2] != ""]
     write_csv(tmp_path / "people.csv", rows)
@@ -147,7 +147,7 @@ def test_outputs_are_named_by_the_loss(loss: str, output: list[object], columns:
 
 def test_arrays_of_another_shape_or_with_other_values_are_refused() -> None:
     predictor = Predictor(described("mse"), nn.Linear(2, 1))
-    with pytest.raises(podlt.UsageError, match=r"expected lines of shape \(2,\) as in training, got \(3,\)"):
+    with pytest.raises(podlt.UsageError, match=r"expected examples of shape \(2,\) as in training, got \(3,\)"):
         predictor.predict(np.zeros((4, 3), np.float32))
     with pytest.raises(podlt.UsageError, match="line 2: array 'x': expected a finite number"):
         predictor.predict(np.array([[0, 1], [np.nan, 1]]))
@@ -156,8 +156,8 @@ def test_arrays_of_another_shape_or_with_other_values_are_refused() -> None:
 
 
 def test_inputs_that_are_encoded_already_are_taken_as_arrays(of_people: Result, folder: Path) -> None:
-    (lines,) = TableReader(read_description(of_people.run), [("test.csv", folder / "test.csv")]).lines()
-    found, expected = of_people.predict(dict(lines.arrays)), of_people.predict(folder / "test.csv")
+    (examples,) = TableReader(read_description(of_people.run), [("test.csv", folder / "test.csv")]).examples()
+    found, expected = of_people.predict(dict(examples.arrays)), of_people.predict(folder / "test.csv")
     assert np.array_equal(found["prediction"], expected["prediction"])
 
 

@@ -32,7 +32,7 @@ def test_images_are_named_by_their_files_and_resized_to_the_runs(tmp_path: Path)
             optimizer={"name": "sgd", "lr": 0.5},
             epochs=6,
             workers=3,
-            block_lines=12,
+            batch_size=12,
             run=tmp_path / "run",
         )
     draw(tmp_path / "new" / "a.png", 3)

@@ -83,7 +83,7 @@ def test_a_model_of_transformers_comes_out_whole(transformers: Any, tmp_path: Pa
         model=ModelSpec(f"transformers:{name}"),
         loss=LossSpec(loss),
         optimizer={"name": "sgd", "lr": 0.1},
-        training=TrainingSpec(workers=3, block_lines=24),
+        training=TrainingSpec(workers=3, batch_size=24),
         arithmetic="stock",
     )
     result = train_near(tmp_path / "run", recipe, model=model, cache=tmp_path / "cache").result
@@ -96,11 +96,11 @@ def test_a_model_of_transformers_comes_out_whole(transformers: Any, tmp_path: Pa
     assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "out").glob("*.json"))
     again, told = getattr(transformers, auto).from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(told.values()), told
-    lines = torch.from_numpy(ids[:5])
+    examples = torch.from_numpy(ids[:5])
     with torch.no_grad():
-        expected = result.model.eval()(lines).logits
-        assert torch.equal(plain.eval()(lines).logits, expected)
-        assert torch.equal(again.eval()(lines).logits, expected)
+        expected = result.model.eval()(examples).logits
+        assert torch.equal(plain.eval()(examples).logits, expected)
+        assert torch.equal(again.eval()(examples).logits, expected)
     found = podlt.predict(tmp_path / "out", {"input_ids": ids})
     assert found.table.equals(result.predict({"input_ids": ids}).table)
     assert found.table.equals(podlt.predict(result.run, {"input_ids": ids}).table)

@@ -28,7 +28,7 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A finished run of 24 workers, of whom thirteen cheat, in ten ways."""
     return train_near(
         tmp_path_factory.mktemp("run") / "crowd",
-        small_recipe(workers=24, block_lines=60, epochs=1, protocol=OFTEN),
+        small_recipe(workers=24, batch_size=60, epochs=1, protocol=OFTEN),
         cheats=[*(f"1:{kind}" for kind in ALWAYS), "1:selective:0.5", "3:random"],
         entropy=seeded(3),
     )

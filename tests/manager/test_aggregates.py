@@ -64,7 +64,7 @@ def test_fingerprints_add_up_to_that_of_the_sum(count: int, seed: int, divisor: 
     scales = [Scale(0, 0, 9), Scale(count - 1, 1, 130)]
     scaling = [[0, 0] for _ in given]
     for scale in scales:
-        scaling[scale.fragment][scale.part] = scale.exponent
+        scaling[scale.shard][scale.part] = scale.exponent
     sums = ag.exact_sums(ag.scaled_values(given, places, scales), places)
     points = fp.SumTerms(3, sums.exponents, sums.digest()).points(RUN)
     found = [

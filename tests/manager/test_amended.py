@@ -147,6 +147,6 @@ def test_the_recipe_of_a_run_that_has_not_begun_may_change_as_it_likes(tmp_path:
 
     with hosts_in_threads(), pytest.raises(KeyboardInterrupt):
         podlt.api.train(tiny_recipe(), run=run, entropy=seeded(1), listener=interrupt)
-    resumed(run, set={"training.block_lines": 100})
+    resumed(run, set={"training.batch_size": 100})
     begin = entries(run)[0]
-    assert begin.block_lines == 100 and msgspec.structs.asdict(begin)["epochs"] == 1
+    assert begin.batch_size == 100 and msgspec.structs.asdict(begin)["epochs"] == 1

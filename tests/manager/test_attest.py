@@ -319,7 +319,7 @@ def test_keyless_signing_says_what_it_needs_where_sigstore_cannot_be_reached(mon
 
 def _facts(prepared: Any, tmp_path: Path) -> tuple[Any, Any]:
     """What `data_dependencies` asks of the first entry and of the run's files."""
-    begin = SimpleNamespace(data=prepared.train.digest, test=e.NO_TEST, lines=prepared.train.lines)
+    begin = SimpleNamespace(data=prepared.train.digest, test=e.NO_TEST, examples=prepared.train.examples)
     return begin, SimpleNamespace(kind="bundle", path=tmp_path / "run.podlt")
 
 
@@ -374,7 +374,7 @@ def test_a_file_that_podlt_wrote_of_an_object_is_said_to_be_one(tmp_path: Path) 
 
 def test_a_named_set_that_is_not_the_runs_is_not_named(tmp_path: Path) -> None:
     recipe: Any = SimpleNamespace(data=DataSpec("digits"))
-    begin: Any = SimpleNamespace(data=bytes(32), test=e.NO_TEST, lines=1)
+    begin: Any = SimpleNamespace(data=bytes(32), test=e.NO_TEST, examples=1)
     files: Any = SimpleNamespace(kind="bundle", path=tmp_path)
     (found,) = data_dependencies(recipe, begin, files, tmp_path / "cache", None)
     assert "named set digits is not what the run was trained on" in found.unknown

@@ -18,13 +18,13 @@ from near_hosts import train_near
 from small_runs import CLASSIC, OFTEN, Trained, entries, replayed, seeded, small_recipe, tiny_recipe
 
 from podlt.crypto import blob_digest
-from podlt.data.dataset import fragment_digest_of
+from podlt.data.dataset import shard_digest_of
 from podlt.errors import TooFewWorkersError, UsageError
 from podlt.manager.audit import audit
 from podlt.manager.audit.logged import LoggedRound, logged
 from podlt.manager.audit.tally import rounds_text
 from podlt.manager.audit.walk import Walk
-from podlt.manager.blocks import Block, BlockReader
+from podlt.manager.batches import BatchReader, RoundBatch
 from podlt.manager.directory import RunDirectory
 from podlt.manager.metrics.evaluation import Evaluation
 from podlt.manager.metrics.evaluator import Evaluator
@@ -185,8 +185,8 @@ def other_step(patch: pytest.MonkeyPatch) -> None:
 def other_start(patch: pytest.MonkeyPatch) -> None:
     honestly = TrainingRun._capture
 
-    def capture(self: TrainingRun, fields: Any, lines: Any) -> Any:
-        captured = honestly(self, fields, lines)
+    def capture(self: TrainingRun, fields: Any, examples: Any) -> Any:
+        captured = honestly(self, fields, examples)
         for name, value in captured.state.items():
             if name.startswith("param"):
                 value.mul_(0.5).add_(0.01)
@@ -218,27 +218,27 @@ def other_begin(**fields: bytes) -> Lie:
     return lie
 
 
-def poisoned_lines(patch: pytest.MonkeyPatch) -> None:
-    honestly = BlockReader._fill
+def poisoned_examples(patch: pytest.MonkeyPatch) -> None:
+    honestly = BatchReader._fill
 
-    def fill(self: BlockReader, plan: Any, half: int) -> Block:
-        block = honestly(self, plan, half)
+    def fill(self: BatchReader, plan: Any, half: int) -> RoundBatch:
+        batch = honestly(self, plan, half)
         if plan.offset:
-            views = self._engine.block(half, plan.lines)
+            views = self._engine.batch(half, plan.examples)
             next(v for v in views.values() if v.dtype.kind in "iu" and v.ndim == 1)[:] = 7
-            pieces = [{name: v[start:stop] for name, v in views.items()} for start, stop in block.bounds]
-            digests = [fragment_digest_of(self._dataset.fields, piece) for piece in pieces]
-            return Block(block.plan, half, block.bounds, digests)
-        return block
+            pieces = [{name: v[start:stop] for name, v in views.items()} for start, stop in batch.bounds]
+            digests = [shard_digest_of(self._dataset.fields, piece) for piece in pieces]
+            return RoundBatch(batch.plan, half, batch.bounds, digests)
+        return batch
 
-    patch.setattr(BlockReader, "_fill", fill)
+    patch.setattr(BatchReader, "_fill", fill)
 
 
 def convicted_by_word(patch: pytest.MonkeyPatch) -> None:
     executed, suspects = RoundDriver._executed_own, RoundDriver._suspects
 
-    def false(self: RoundDriver, fragment: int) -> np.ndarray:
-        found = executed(self, fragment)
+    def false(self: RoundDriver, shard: int) -> np.ndarray:
+        found = executed(self, shard)
         found[: self._weights.update_layout.float_bytes].view(np.float32)[0] += 1
         return found
 
@@ -253,7 +253,7 @@ LIES: dict[str, tuple[Lie, *tuple[Claim, ...]]] = {
     "another training set": (other_begin(data=bytes(32)), Claim.DATA),
     "another test set": (other_begin(test=bytes([1]) * 32), Claim.DATA),
     "other first parameters": (other_start, Claim.START),
-    "other lines": (poisoned_lines, Claim.FRAGMENTS),
+    "other examples": (poisoned_examples, Claim.SHARDS),
     "an execution of the manager's own": (convicted_by_word, Claim.CONVICTIONS, Claim.NO_FAKES),
     "another average": (other_average, Claim.AVERAGES),
     "another loss": (other_loss, Claim.LOSSES),
@@ -309,8 +309,8 @@ def test_fakes_that_were_applied_before_their_author_was_caught_are_counted(chea
 
 
 def test_a_cheater_that_was_caught_before_it_did_harm_leaves_a_run_that_holds(tmp_path: Path) -> None:
-    recipe = tiny_recipe(workers=4, lines=60, block_lines=30, protocol=OFTEN)
-    for seed in range(20):  # of the draws: in some of them the first fake is the checked fragment's
+    recipe = tiny_recipe(workers=4, examples=60, batch_size=30, protocol=OFTEN)
+    for seed in range(20):  # of the draws: in some of them the first fake is the checked shard's
         path = tmp_path / str(seed)
         trained = train_near(path, recipe, cheats=["1:sign-flip"], entropy=seeded(seed))
         applied = any(b'"applied":[]' not in line for line in (path / "rounds.jsonl").read_bytes().splitlines())
@@ -362,8 +362,8 @@ def test_momentum_that_a_manager_signed_before_the_first_round_is_not_believed(r
 def test_first_parameters_up_to_rounding_hold_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honestly = TrainingRun._capture
 
-    def capture(self: TrainingRun, fields: Any, lines: Any) -> Any:
-        captured = honestly(self, fields, lines)
+    def capture(self: TrainingRun, fields: Any, examples: Any) -> Any:
+        captured = honestly(self, fields, examples)
         value = next(v for name, v in captured.state.items() if name.startswith("param"))
         value.flatten()[3] *= 1 + 2**-22
         return captured

@@ -14,7 +14,7 @@ import podlt.api
 from podlt.data.dataset import Dataset
 from podlt.data.spec import DataSpec
 from podlt.errors import DataError, DivergedError, PodltError, UnsupportedError, UsageError
-from podlt.manager.capture_inputs import tried_lines
+from podlt.manager.capture_inputs import tried_examples
 from podlt.protocol import entries as e
 from podlt.recipe import LossSpec, ModelSpec, Recipe, TrainingSpec, load_recipe
 from podlt.verify import verify
@@ -59,7 +59,7 @@ def table(name: str) -> dict[str, Any]:
 
 WRONG: dict[str, tuple[dict[str, Any], type[PodltError], str]] = {
     "missing data": (table("nowhere.csv"), UsageError, r"nowhere\.csv"),
-    "a short line": (table("short.csv"), DataError, r"short\.csv, line 3"),
+    "a short example": (table("short.csv"), DataError, r"short\.csv, line 3"),
     "a word for a number": (table("words.csv"), DataError, r"words\.csv, line 3.*many"),
     "not a number": (table("nan.csv"), DataError, r"nan\.csv, line 3"),
     "no such module": ({"model": ModelSpec("no_such_module:build")}, UsageError, "no_such_module"),
@@ -100,8 +100,8 @@ def test_what_cannot_be_used_is_named_before_anything_is_made(folder: Path, faul
         ("[training]\nworkers = 2\n[protocol]\npreset = 'classic'\n", "at least 3"),
         ("[protocol]\npreset = 'classic'\nclip = 3\n", "protocol: classic"),
         ("[training]\nworkers = 12\nworkerz = 3\n", "workerz"),
-        ("[training]\nblock_lines = 0\n", "block_lines"),
-        ("[training]\nblock_lines = 10\nfragment_lines = 11\n", "fragment_lines: expected at most"),
+        ("[training]\nbatch_size = 0\n", "batch_size"),
+        ("[training]\nbatch_size = 10\nshard_size = 11\n", "shard_size: expected at most"),
         ("[training]\nlocal_steps = 3\n", "local_lr"),
         ("[training]\nlocal_optimizer = {name = 'adamw'}\n", "local_steps above 1"),
         ("[protocol]\npreset = 'lenient'\n", "lenient|preset"),
@@ -132,7 +132,7 @@ def test_a_directory_that_holds_something_else_is_left_alone(folder: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_class_that_the_model_does_not_have_is_refused_where_the_tried_lines_show_it(tmp_path: Path) -> None:
+def test_a_class_that_the_model_does_not_have_is_refused_where_the_tried_examples_show_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"Target \d is out of bounds"):
         train(tmp_path / "run", tiny_recipe(model={"outputs": 5}), processes=1)
     assert not (tmp_path / "run").exists()
@@ -143,13 +143,13 @@ def test_a_class_that_the_model_does_not_have_stops_the_run_with_one_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def harmless(recipe: Recipe, train: Dataset) -> dict[str, torch.Tensor]:
-        lines = tried_lines(recipe, train)
-        (labels,) = (value for value in lines.values() if value.dtype == torch.int64)
-        return {name: value[labels < 5] for name, value in lines.items()}
+        examples = tried_examples(recipe, train)
+        (labels,) = (value for value in examples.values() if value.dtype == torch.int64)
+        return {name: value[labels < 5] for name, value in examples.items()}
 
-    monkeypatch.setattr("podlt.manager.setup.tried_lines", harmless)
+    monkeypatch.setattr("podlt.manager.setup.tried_examples", harmless)
     monkeypatch.setattr("podlt.manager.setup.try_inputs", lambda *_: None)
-    with pytest.raises(UsageError, match=r"round 0: the training step fails on \d+ lines of epoch 0"):
+    with pytest.raises(UsageError, match=r"round 0: the training step fails on \d+ examples of epoch 0"):
         train(tmp_path / "run", tiny_recipe(model={"outputs": 5}), processes=1)
     last = entries(tmp_path / "run")[-1]
     assert isinstance(last, e.Close) and last.outcome == "stopped" and "training step fails" in last.reason

@@ -106,16 +106,16 @@ def test_an_audit_of_everything_finds_fakes_of_cheaters_alone(crowd: Trained) ->
     assert {worker for fake in report.fakes for worker in fake.workers} <= set(wrong)
 
 
-def test_a_fragment_that_convicts_applies_the_honest_result(crowd: Trained) -> None:
+def test_a_shard_that_convicts_applies_the_honest_result(crowd: Trained) -> None:
     convicting = {event.round for event in crowd.of(podlt.api.ev.Convicted)}
     report = audit(crowd.result.run, 1.0, seed=1)
-    wrong = {(m.round, m.fragment, m.worker) for m in report.mismatches}
+    wrong = {(m.round, m.shard, m.worker) for m in report.mismatches}
     verdicts = [entry for entry in entries(crowd.result.run) if isinstance(entry, e.Verdict) and entry.convicted]
     assert {verdict.round for verdict in verdicts} == convicting and convicting
     for verdict in verdicts:
-        assert {(verdict.round, verdict.fragment, worker) for worker in verdict.convicted} <= wrong
-    applied = {(fake.round, fake.fragment) for fake in report.fakes}
-    assert not applied & {(verdict.round, verdict.fragment) for verdict in verdicts}
+        assert {(verdict.round, verdict.shard, worker) for worker in verdict.convicted} <= wrong
+    applied = {(fake.round, fake.shard) for fake in report.fakes}
+    assert not applied & {(verdict.round, verdict.shard) for verdict in verdicts}
 
 
 @pytest.mark.slow

@@ -35,12 +35,12 @@ from podlt.recipe import EvaluationSpec, LossSpec, ProtocolSpec, Recipe, Stoppin
 from podlt.verify import verify
 
 
-def write_lines(folder: Path) -> Path:
-    """200 lines of two classes."""
+def write_examples(folder: Path) -> Path:
+    """200 examples of two classes."""
     dice = np.random.default_rng(5)
     y = dice.integers(0, 2, 200)
-    np.savez(folder / "lines.npz", x=(dice.normal(size=(200, 64)) + y[:, None]).astype("f4"), y=y)
-    return folder / "lines.npz"
+    np.savez(folder / "examples.npz", x=(dice.normal(size=(200, 64)) + y[:, None]).astype("f4"), y=y)
+    return folder / "examples.npz"
 
 
 def recipe_for(
@@ -51,7 +51,7 @@ def recipe_for(
     )
     spec = EvaluationSpec(**evaluation)
     even = ProtocolSpec(checked=0.0)  # three rounds an epoch, whatever is drawn
-    recipe = tiny_recipe(model={"outputs": 2}, epochs=epochs, block_lines=51, protocol=even)
+    recipe = tiny_recipe(model={"outputs": 2}, epochs=epochs, batch_size=51, protocol=even)
     return msgspec.structs.replace(recipe, data=data, evaluation=spec)
 
 
@@ -89,7 +89,7 @@ def mine(outputs: torch.Tensor, targets: torch.Tensor) -> float:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A run of three epochs of three rounds each, which keeps its best parameters and measures every two rounds."""
     folder = tmp_path_factory.mktemp("measured")
-    recipe = recipe_for(write_lines(folder), every_rounds=2, keep_best="val_accuracy")
+    recipe = recipe_for(write_examples(folder), every_rounds=2, keep_best="val_accuracy")
     return trained(folder / "run", recipe, ["accuracy", "f1", "auc", mine])
 
 
@@ -149,7 +149,7 @@ def test_best_parameters_that_were_changed_are_not_taken_for_those_of_the_log(
 
 def test_an_audit_evaluates_what_has_a_name_again_and_says_what_it_could_not(measured: Trained) -> None:
     run = measured.result.run
-    report = audit(run, 1.0, cache=run.parent / "cache", data=run.parent / "lines.npz")
+    report = audit(run, 1.0, cache=run.parent / "cache", data=run.parent / "examples.npz")
     found = next(finding for finding in report.findings if finding.claim is Claim.FIGURES)
     assert found.outcome is Outcome.NOT_CHECKED and "mine was given as an object" in found.why
     assert found.figure == "24 figures evaluated again: the same bits"
@@ -157,7 +157,7 @@ def test_an_audit_evaluates_what_has_a_name_again_and_says_what_it_could_not(mea
 
 
 def test_without_a_test_set_the_validation_set_is_measured_all_the_same(tmp_path: Path) -> None:
-    run = trained(tmp_path / "run", recipe_for(write_lines(tmp_path), test=0.0))
+    run = trained(tmp_path / "run", recipe_for(write_examples(tmp_path), test=0.0))
     assert [sorted(event.metrics) for event in run.of(ev.Measured)] == [["val_accuracy", "val_auc", "val_loss"]] * 3
     assert not any(isinstance(entry, e.Measure) for entry in entries(run.result.run))
     lines = [json.loads(line) for line in (run.result.run / "rounds.jsonl").read_text().splitlines()]
@@ -179,7 +179,7 @@ def fails(outputs: torch.Tensor, targets: torch.Tensor) -> float:
 @pytest.mark.parametrize(
     ("evaluation", "metrics", "why"),
     [
-        ({"metrics": ("mae",)}, None, "tried on a few lines of the test set: mae: mae is of numbers"),
+        ({"metrics": ("mae",)}, None, "tried on a few examples of the test set: mae: mae is of numbers"),
         ({}, [fails], "fails: ValueError: no such average"),
         ({"keep_best": "val_f1"}, None, "keep_best = 'val_f1': no such figure; there are accuracy, auc, loss, val_acc"),
         ({"keep_best": "mine"}, [mine], 'say whether less is better: best_mode = "min" or "max"'),
@@ -191,7 +191,7 @@ def test_what_would_fail_after_an_epoch_is_an_error_before_the_machine_is_checke
     evaluation: dict[str, Any], metrics: Any, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("podlt.manager.setup.check_machine", lambda *_: pytest.fail("the machine was checked first"))
-    run = loaded(tmp_path / "run", recipe_for(write_lines(tmp_path), **evaluation), metrics=metrics)
+    run = loaded(tmp_path / "run", recipe_for(write_examples(tmp_path), **evaluation), metrics=metrics)
     with pytest.raises(UsageError) as caught:
         run.start(seeded(1))
     assert why in str(caught.value)
@@ -204,7 +204,7 @@ def only_where_both_occur(outputs: torch.Tensor, targets: torch.Tensor) -> float
     return 1.0
 
 
-def test_a_metric_that_few_lines_are_too_few_for_is_tried_on_more(tmp_path: Path) -> None:
+def test_a_metric_that_few_examples_are_too_few_for_is_tried_on_more(tmp_path: Path) -> None:
     from podlt.manager.metrics.trial import try_evaluation
 
     x = np.zeros((4000, 64), "f4")
@@ -217,7 +217,7 @@ def test_a_metric_that_few_lines_are_too_few_for_is_tried_on_more(tmp_path: Path
 def test_a_metric_that_is_gone_keeps_no_run_from_being_resumed(
     tmp_path: Path, measured: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = recipe_for(write_lines(tmp_path), metrics=("accuracy", "gone_metrics:mine"))
+    recipe = recipe_for(write_examples(tmp_path), metrics=("accuracy", "gone_metrics:mine"))
     with pytest.raises(UsageError, match=r"evaluation\.metrics gone_metrics:mine: cannot be imported"):
         loaded(tmp_path / "run", recipe)
     monkeypatch.setattr(RunDirectory, "has_entries", lambda self: True)
@@ -248,7 +248,7 @@ def test_the_trial_leaves_the_model_and_the_dice_as_they_were(tmp_path: Path) ->
     from podlt.manager.metrics.trial import try_evaluation
 
     model = Counting()
-    run = loaded(tmp_path / "run", recipe_for(write_lines(tmp_path)), model=model)
+    run = loaded(tmp_path / "run", recipe_for(write_examples(tmp_path)), model=model)
     before = torch.get_rng_state()
     assert try_evaluation(run._evaluator(), run._train, run.recipe) is None
     assert int(model.calls) == 0 and torch.equal(torch.get_rng_state(), before)
@@ -307,14 +307,14 @@ def test_what_a_resumed_run_decides_by_is_what_it_measured_before(measured: Trai
 
 
 def test_a_loss_of_ones_own_is_tried_too(tmp_path: Path) -> None:
-    recipe = msgspec.structs.replace(recipe_for(write_lines(tmp_path)), loss=LossSpec("bce"))
+    recipe = msgspec.structs.replace(recipe_for(write_examples(tmp_path)), loss=LossSpec("bce"))
     with pytest.raises(UsageError, match="as many outputs as labels"), hosts_in_threads():
         podlt.api.train(recipe, run=tmp_path / "run", processes=1, cache=tmp_path / "cache")
 
 
 def test_early_stopping_ends_a_run_which_is_complete_and_keeps_its_best_parameters(tmp_path: Path) -> None:
     stop = StoppingSpec("val_loss", patience=2, mode="max")  # the loss falls: the first evaluation is the "best"
-    recipe = recipe_for(write_lines(tmp_path), epochs=9, early_stopping=stop, keep_best="val_loss", best_mode="max")
+    recipe = recipe_for(write_examples(tmp_path), epochs=9, early_stopping=stop, keep_best="val_loss", best_mode="max")
     run = trained(tmp_path / "run", recipe)
     assert run.result.ended.startswith("val_loss has not become better than")
     assert [event.epoch for event in run.of(ev.Measured)] == [0, 1, 2]

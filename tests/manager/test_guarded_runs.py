@@ -135,8 +135,8 @@ def test_the_audit_works_out_again_what_was_clipped(clipped: Trained) -> None:
 
 
 def test_the_log_and_the_events_name_the_same_clips(clipped: Trained) -> None:
-    logged = {a.round: sorted({c.fragment for c in a.clipped}) for a in of(clipped.result.run, e.Apply) if a.clipped}
-    assert logged == {event.round: event.fragments for event in clipped.of(ev.Clipped)}
+    logged = {a.round: sorted({c.shard for c in a.clipped}) for a in of(clipped.result.run, e.Apply) if a.clipped}
+    assert logged == {event.round: event.shards for event in clipped.of(ev.Clipped)}
 
 
 def test_a_log_that_names_other_clips_than_the_rule_fails_at_the_averages(
@@ -165,7 +165,7 @@ def test_the_managers_own_executions_convict_a_cheater_that_nobody_else_checks(t
     trained = train_near(tmp_path / "run", tiny_recipe(protocol=OWN), cheats=["1:huge"], entropy=seeded(1))
     run, opened = trained.result.run, of(tmp_path / "run", e.Open)
     verdicts = of(run, e.Verdict)
-    assert Counter(v.round for v in verdicts) == {each.round: len(each.fragments) for each in opened}
+    assert Counter(v.round for v in verdicts) == {each.round: len(each.shards) for each in opened}
     assert {v.reason for v in verdicts} == {"own"}
     (conviction,) = [v for v in verdicts if v.convicted]
     assert (conviction.round, conviction.outcome) == (0, "referee")
@@ -189,33 +189,33 @@ def test_own_executions_run_beside_the_workers_and_none_is_done_twice(
     done: list[tuple[int, int, bool]] = []
     execute = RoundDriver._execute
 
-    def counted(self: RoundDriver, fragment: int) -> np.ndarray:
+    def counted(self: RoundDriver, shard: int) -> np.ndarray:
         beside = threading.current_thread().name.startswith("podlt-own")
-        done.append((self._manager.state.round, fragment, beside))
-        return execute(self, fragment)
+        done.append((self._manager.state.round, shard, beside))
+        return execute(self, shard)
 
     monkeypatch.setattr(RoundDriver, "_execute", counted)
     recipe = small_recipe(protocol=ProtocolSpec(checked=0.5, own=0.3, own_most=3), epochs=1)
     trained = train_near(tmp_path / "run", recipe, cheats=["2:selective:0.3"], entropy=seeded(4))
     verdicts = of(trained.result.run, e.Verdict)
-    must = {(v.round, v.fragment) for v in verdicts if v.reason == "own" or v.outcome == "referee"}
-    assert {(round, fragment) for round, fragment, _ in done} == must and len(done) == len(must)
-    disputed = {(v.round, v.fragment) for v in verdicts if v.reason == "differ"}
-    beside = {(round, fragment) for round, fragment, here in done if here}
-    assert disputed & beside and disputed - beside  # a dispute about an own fragment needs no other execution
-    assert {(v.round, v.fragment) for v in verdicts if v.reason == "own"} <= beside
+    must = {(v.round, v.shard) for v in verdicts if v.reason == "own" or v.outcome == "referee"}
+    assert {(round, shard) for round, shard, _ in done} == must and len(done) == len(must)
+    disputed = {(v.round, v.shard) for v in verdicts if v.reason == "differ"}
+    beside = {(round, shard) for round, shard, here in done if here}
+    assert disputed & beside and disputed - beside  # a dispute about an own shard needs no other execution
+    assert {(v.round, v.shard) for v in verdicts if v.reason == "own"} <= beside
 
 
 @pytest.mark.parametrize("error", [RuntimeError("not enough memory"), MemoryError("none left"), ValueError("odd")])
 def test_an_own_execution_that_fails_where_a_workers_did_not_is_said_and_the_run_can_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fails(self: RoundDriver, fragment: int) -> np.ndarray:
+    def fails(self: RoundDriver, shard: int) -> np.ndarray:
         raise error
 
     with monkeypatch.context() as patch:
         patch.setattr(RoundDriver, "_execute", fails)
-        with pytest.raises(EngineError, match=f"round 0: the manager's own execution of fragment 0 fails.*{error}"):
+        with pytest.raises(EngineError, match=f"round 0: the manager's own execution of shard 0 fails.*{error}"):
             train_near(tmp_path / "run", tiny_recipe(protocol=OWN), entropy=seeded(1))
     assert of(tmp_path / "run", e.Close)[-1].outcome == "stopped" and verify(tmp_path / "run", jobs=1).ok
 
@@ -248,7 +248,7 @@ def test_one_worker_or_two_train_and_the_proof_holds(
 
 
 def masked(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """A mean over the lines of some classes: what it is divided by is in the update, behind the loss."""
+    """A mean over the examples of some classes: what it is divided by is in the update, behind the loss."""
     return functional.cross_entropy(model(x), torch.where(y < 8, y, -100))
 
 

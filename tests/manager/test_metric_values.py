@@ -19,14 +19,14 @@ from podlt.data.dataset import Dataset
 from podlt.data.prepare import prepare
 from podlt.data.spec import DataSpec
 from podlt.errors import UsageError
-from podlt.manager.metrics.evaluation import Evaluation, batch_lines, evaluate_part, load_state
+from podlt.manager.metrics.evaluation import Evaluation, batch_examples, evaluate_part, load_state
 from podlt.manager.metrics.given import MetricSet, choose_metrics, naming_metrics
 from podlt.manager.metrics.named import better_of
 from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec, TensorType
 from podlt.recipe import EvaluationSpec, Recipe
 
-LINES = 60
+EXAMPLES = 60
 
 
 def reference() -> Any:
@@ -51,16 +51,16 @@ def chosen(*metrics: str) -> MetricSet:
 
 
 def part(folder: Path, x: np.ndarray, y: np.ndarray, **options: Any) -> Dataset:
-    """Lines that nothing is held out of."""
-    np.savez(folder / "lines.npz", x=x, y=y)
+    """Examples that nothing is held out of."""
+    np.savez(folder / "examples.npz", x=x, y=y)
     kind = {} if y.dtype.kind in "iu" else {"target": "number"}
-    spec = DataSpec(str(folder / "lines.npz"), inputs=("x",), label="y", **kind, **options)  # type: ignore[arg-type]
+    spec = DataSpec(str(folder / "examples.npz"), inputs=("x",), label="y", **kind, **options)  # type: ignore[arg-type]
     return prepare(spec, folder / "cache", None).train
 
 
 def values(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and labels in the order in which the part has them."""
-    found = dataset.read(np.arange(dataset.lines, dtype=np.int64))
+    found = dataset.read(np.arange(dataset.examples, dtype=np.int64))
     return found["x"], found[next(field.name for field in dataset.fields if field.role == "label")]
 
 
@@ -76,15 +76,15 @@ class Same(nn.Module):
 
 
 def measured(dataset: Dataset, loss: Any, metrics: MetricSet, module: nn.Module | None = None) -> Evaluation:
-    return evaluate_part(module or Same(), loss, dataset, metrics, lines=7)
+    return evaluate_part(module or Same(), loss, dataset, metrics, examples=7)
 
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Scores of four classes, one of which is never right."""
     dice = np.random.default_rng(1)
-    y = np.append(dice.integers(0, 3, LINES - 1), 3)
-    x = dice.normal(size=(LINES, 4)).astype("f4") + np.eye(4, dtype="f4")[y] * np.float32(0.7)
+    y = np.append(dice.integers(0, 3, EXAMPLES - 1), 3)
+    x = dice.normal(size=(EXAMPLES, 4)).astype("f4") + np.eye(4, dtype="f4")[y] * np.float32(0.7)
     return part(tmp_path_factory.mktemp("scored"), x, y)
 
 
@@ -111,8 +111,8 @@ def test_metrics_of_classes_are_those_of_scikit_learn(scored: Dataset) -> None:
 @pytest.mark.parametrize("loss", ["bce", "cross_entropy", "own"])
 def test_metrics_of_two_classes_are_those_of_scikit_learn(loss: str, tmp_path: Path) -> None:
     dice = np.random.default_rng(2)
-    y = dice.integers(0, 2, LINES)
-    x = (dice.normal(size=LINES) + y).astype("f4")[:, None]
+    y = dice.integers(0, 2, EXAMPLES)
+    x = (dice.normal(size=EXAMPLES) + y).astype("f4")[:, None]
     dataset = part(tmp_path, x, y)
     x, y = values(dataset)
     module = Same(lambda x: torch.cat([-x, x], 1) / 2) if loss == "cross_entropy" else Same()
@@ -137,8 +137,8 @@ def test_metrics_of_two_classes_are_those_of_scikit_learn(loss: str, tmp_path: P
 @pytest.mark.parametrize("loss", ["mse", nn.L1Loss(reduction="sum")])
 def test_metrics_of_numbers_are_those_of_scikit_learn(loss: Any, tmp_path: Path) -> None:
     dice = np.random.default_rng(3)
-    y = (dice.normal(size=LINES) * 0.01 + 1000).astype("f4")  # a mean of squares would lose all of its digits
-    x = (y + dice.normal(size=LINES).astype("f4") * 0.003)[:, None].astype("f4")
+    y = (dice.normal(size=EXAMPLES) * 0.01 + 1000).astype("f4")  # a mean of squares would lose all of its digits
+    x = (y + dice.normal(size=EXAMPLES).astype("f4") * 0.003)[:, None].astype("f4")
     dataset = part(tmp_path, x, y)
     x, y = values(dataset)
     module = Same() if loss == "mse" else Same(lambda x: x[:, 0])
@@ -152,8 +152,8 @@ def test_metrics_of_numbers_are_those_of_scikit_learn(loss: Any, tmp_path: Path)
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Scores of three classes at each place of a picture of 3 x 3: as many classes as rows."""
     dice = np.random.default_rng(4)
-    x = dice.normal(size=(LINES, 3, 3, 3)).astype("f4")
-    return part(tmp_path_factory.mktemp("pictures"), x, dice.integers(0, 3, (LINES, 3, 3)))
+    x = dice.normal(size=(EXAMPLES, 3, 3, 3)).astype("f4")
+    return part(tmp_path_factory.mktemp("pictures"), x, dice.integers(0, 3, (EXAMPLES, 3, 3)))
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", nn.CrossEntropyLoss()])
@@ -222,8 +222,8 @@ def test_no_label_of_a_byte_is_taken_for_one_that_is_ignored() -> None:
     assert counted(torch.tensor([156, 0], dtype=torch.uint8)).all()  # 156 is -100 in a byte
 
 
-def test_a_callable_gets_all_lines_at_once_and_one_output_a_label(tmp_path: Path) -> None:
-    y = np.arange(LINES, dtype="f4")
+def test_a_callable_gets_all_examples_at_once_and_one_output_a_label(tmp_path: Path) -> None:
+    y = np.arange(EXAMPLES, dtype="f4")
     dataset = part(tmp_path, y[:, None] + 1, y)
     seen: list[tuple[int, ...]] = []
 
@@ -236,7 +236,7 @@ def test_a_callable_gets_all_lines_at_once_and_one_output_a_label(tmp_path: Path
     assert recipe.evaluation.metrics == ("object:largest", "mae")
     found = measured(dataset, "mse", choose_metrics(recipe, no_code, {"object:largest": largest}))
     assert found.values == {"loss": 1.0, "largest": 1.0, "mae": 1.0}
-    assert seen == [(LINES,), (LINES,)]
+    assert seen == [(EXAMPLES,), (EXAMPLES,)]
 
 
 def test_an_object_that_is_not_here_is_missing_and_the_others_are_measured(scored: Dataset) -> None:
@@ -302,14 +302,14 @@ def test_evaluating_leaves_every_part_of_a_module_in_its_mode(scored: Dataset) -
     assert [one.training for one in module.modules()] == modes and modes[0] and not modes[-1]
 
 
-def test_a_batch_has_as_many_lines_as_fit() -> None:
+def test_a_batch_has_as_many_examples_as_fit() -> None:
     torch.manual_seed(0)
     fields = [FieldSpec("x", "f32", (4,), None, "input"), FieldSpec("y", "i64", (), None, "label")]
     small = capture(nn.Linear(4, 2), "cross_entropy", fields, "stock").program
     wide = TensorType("f32", ({"B": [1, 0]}, 2**18))
     large = dataclasses.replace(small, types=(*small.types, wide))
-    assert batch_lines(small) == 1000
-    assert batch_lines(large) == 64  # of 1 MiB each
+    assert batch_examples(small) == 1000
+    assert batch_examples(large) == 64  # of 1 MiB each
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,14 @@ from podlt.engine.interface import WorkerPace
 from podlt.manager.pace import HARM, MIN_GAIN, CutLimits, PaceJudge
 from podlt.protocol.shares import SHARES_EVERY, SeatWeights
 
-LINES = 800
+EXAMPLES = 800
 
 
 class Fleet:
     """Workers that take their time, and a judge of their pace.
 
     Args:
-        speeds: lines a second of each worker.
+        speeds: examples a second of each worker.
         idle: seconds of a round besides.
         a_task: and for each of its tasks.
         own: seconds that each task takes its worker besides.
@@ -38,12 +38,12 @@ class Fleet:
 
     def round(self, noise: Mapping[int, float] | None = None) -> float:
         weights = SeatWeights(Counter(self.levels.values()))
-        each = LINES / weights.total
+        each = EXAMPLES / weights.total
         paces = [
             WorkerPace(
                 worker=worker,
                 tasks=weights.of(level),
-                lines=round(weights.of(level) * each),
+                examples=round(weights.of(level) * each),
                 seconds=max(
                     self.held.get(worker, 0.0),
                     weights.of(level) * (self.own + each / self.speeds[worker]) * (noise or {}).get(worker, 1.0),
@@ -61,11 +61,11 @@ class Fleet:
         return seconds
 
     def decide(self) -> None:
-        for worker in self.judge.costly(CutLimits(LINES)):
+        for worker in self.judge.costly(CutLimits(EXAMPLES)):
             self.judge.released(worker)
             self.gone[worker] = self.now
             del self.levels[worker]
-        if self.now >= self.shared + SHARES_EVERY and (better := self.judge.better(CutLimits(LINES))):
+        if self.now >= self.shared + SHARES_EVERY and (better := self.judge.better(CutLimits(EXAMPLES))):
             self.pending, self.shared = {w: lv for w, lv in better.items() if w in self.levels}, self.now
 
     def play(self, rounds: int) -> Fleet:
@@ -93,9 +93,9 @@ def test_one_that_is_twenty_times_slower_gets_far_less_and_stays() -> None:
     fleet = Fleet(*[1000.0] * 7, 50.0).play(20)
     assert fleet.levels[7] <= -4 and set(list(fleet.levels.values())[:7]) == {0} and not fleet.gone
     assert fleet.seconds[-1] < fleet.seconds[0] / 10
-    assert LINES / fleet.seconds[-1] > 0.75 * LINES / (LINES / 7050 + fleet.idle)
+    assert EXAMPLES / fleet.seconds[-1] > 0.75 * EXAMPLES / (EXAMPLES / 7050 + fleet.idle)
     slower = Fleet(*[100.0] * 7, 5.0).play(30)
-    assert slower.levels[7] == -5 and LINES / slower.seconds[-1] > 0.9 * LINES / (LINES / 705 + slower.idle)
+    assert slower.levels[7] == -5 and EXAMPLES / slower.seconds[-1] > 0.9 * EXAMPLES / (EXAMPLES / 705 + slower.idle)
 
 
 def test_half_of_the_workers_stay_usual_and_the_faster_ones_rise_a_step_at_a_time() -> None:
@@ -158,8 +158,8 @@ def test_machines_whose_speed_wanders_mostly_keep_their_levels() -> None:
     assert changed <= 2
 
 
-def test_no_task_gets_fewer_lines_than_the_program_needs() -> None:
-    for least, tail, finest in ((1, LINES, -4), (50, LINES, -1), (1, 20, -4), (2, 20, 0)):
+def test_no_task_gets_fewer_examples_than_the_program_needs() -> None:
+    for least, tail, finest in ((1, EXAMPLES, -4), (50, EXAMPLES, -1), (1, 20, -4), (2, 20, 0)):
         fleet = Fleet(*[1000.0] * 7, 50.0)
         for _ in range(8):
             fleet.round()
@@ -171,7 +171,7 @@ def test_no_worker_gets_more_tasks_than_it_can_keep() -> None:
         fleet = Fleet(*[1000.0] * 7, 50.0)
         for _ in range(8):
             fleet.round()
-        assert fleet.judge.better(CutLimits(LINES, most_tasks=most)).get(7, 0) == finest
+        assert fleet.judge.better(CutLimits(EXAMPLES, most_tasks=most)).get(7, 0) == finest
 
 
 def test_who_only_seemed_slow_comes_back_step_by_step() -> None:
@@ -188,6 +188,6 @@ def test_a_machine_that_becomes_slow_gets_less_and_is_not_let_go() -> None:
     assert not fleet.gone and fleet.levels[2] <= -3
 
 
-def test_tasks_that_cost_their_workers_much_besides_their_lines_are_cut_no_finer() -> None:
+def test_tasks_that_cost_their_workers_much_besides_their_examples_are_cut_no_finer() -> None:
     fleet = Fleet(4000.0, 4000.0, 400.0, own=0.2).play(60)
     assert max(fleet.seconds[-20:]) <= 1.05 * fleet.seconds[0] and not fleet.gone

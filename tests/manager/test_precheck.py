@@ -1,4 +1,4 @@
-"""What is tried before a run is made: a task of two lines, in the run's own arithmetic."""
+"""What is tried before a run is made: a task of two examples, in the run's own arithmetic."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def test_what_the_arithmetic_does_not_compute_is_refused_before_anything_is_made
     model = Wave()
     x, y = np.random.default_rng(1).random((40, 4), np.float32) + 1, np.arange(40) % 2
     with hosts_in_threads(), pytest.raises(podlt.UsageError, match="sin"):
-        podlt.train(model, (x, y), workers=3, block_lines=20, run=tmp_path / "run")
+        podlt.train(model, (x, y), workers=3, batch_size=20, run=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -146,7 +146,7 @@ def test_only_the_manager_imports_the_users_code(tmp_path: Path, monkeypatch: py
     (tmp_path / "blake3.py").write_text(note)  # a name that the worker processes import
     (tmp_path / "recipe.toml").write_text(
         '[data]\nsource = "digits"\nlimit = 100\n[model]\nname = "users_own_model:build"\n'
-        "[optimizer]\nname = 'sgd'\nlr = 0.1\n[training]\nworkers = 3\nblock_lines = 50\n"
+        "[optimizer]\nname = 'sgd'\nlr = 0.1\n[training]\nworkers = 3\nbatch_size = 50\n"
     )
     monkeypatch.chdir(tmp_path)
     result = podlt.api.train("recipe.toml", run="run", processes=1)
@@ -168,7 +168,7 @@ def test_parameters_are_one_memory_for_all_processes(tmp_path: Path, monkeypatch
         original(self, round)
 
     monkeypatch.setattr(LocalEngine, "open", opened)
-    trained = train(tmp_path / "run", tiny_recipe(lines=50), processes=2)
+    trained = train(tmp_path / "run", tiny_recipe(examples=50), processes=2)
     (started,) = trained.of(ev.Started)
     assert started.processes == 2
     hosts = [inodes for pid, inodes in seen.items() if pid != os.getpid()]

@@ -55,7 +55,7 @@ def test_any_number_of_processes_comes_to_the_same(faked: Trained, cheated: Trai
 
 
 def test_a_process_that_dies_is_an_error_and_no_finding(cheated: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution.FragmentWork, "run", lambda *_: os._exit(1))
+    monkeypatch.setattr(execution.ShardWork, "run", lambda *_: os._exit(1))
     with pytest.raises(EngineError, match="died"):
         reproduce(cheated.result.run, jobs=2)
 
@@ -93,7 +93,7 @@ def test_a_fake_that_nobody_found_is_the_first_difference_and_its_size_is_told(
 ) -> None:
     found = reproduce(faked.result.run)
     assert found.exit_code == 1 and found.difference is not None and not found.faked
-    assert found.difference.round == found.same and found.difference.fragments
+    assert found.difference.round == found.same and found.difference.shards
     sizes = [each.largest for each in found.difference.deviations]
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] > 0
     assert any(each.name.startswith("grad:") for each in found.difference.deviations)

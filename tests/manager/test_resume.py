@@ -125,7 +125,7 @@ def test_a_run_that_was_killed_before_an_epochs_figures_measures_when_it_is_resu
 
     def listen(event: ev.Event) -> None:
         if isinstance(event, ev.RoundDone):
-            lines.append(event.lines)
+            lines.append(event.examples)
             if sum(lines) == 200:  # the last of the first epoch
                 raise KeyboardInterrupt
 
@@ -142,7 +142,7 @@ def test_a_run_that_was_killed_before_an_epochs_figures_measures_when_it_is_resu
 def scheduled(workers: int) -> Recipe:
     """A recipe whose rounds, and so whose schedule's end, follow from how many workers there are."""
     optimizer = {"name": "sgd", "lr": 0.1, "schedule": "cosine"}
-    return msgspec.structs.replace(tiny_recipe(workers=workers, fragment_lines=12), optimizer=optimizer)
+    return msgspec.structs.replace(tiny_recipe(workers=workers, shard_size=12), optimizer=optimizer)
 
 
 @pytest.mark.parametrize("workers", [3, 6])

@@ -1,4 +1,5 @@
-"""Runs of every shape: each line is used once an epoch, what was applied is what the tasks give, and the proof holds.
+"""Runs of every shape: each example is used once an epoch, what was applied is what the tasks give, and the proof
+holds.
 
 Each run is verified, and audited as a whole: every task executed again, every average and every update worked out anew.
 """
@@ -17,7 +18,7 @@ from small_runs import CLASSIC, Trained, entries, seeded, small_recipe, tiny_rec
 
 from podlt.data.order import EpochOrder
 from podlt.manager.audit import audit
-from podlt.manager.blocks import line_ids
+from podlt.manager.batches import example_ids
 from podlt.manager.metrics import evaluate
 from podlt.manager.metrics.named import area
 from podlt.protocol import entries as e
@@ -46,28 +47,28 @@ def sound(path: Path, recipe: Recipe, **options: Any) -> Trained:
     return trained
 
 
-def used_lines(run: Path) -> dict[int, Counter[int]]:
-    """Epoch -> how often each line was taken, by the log alone."""
+def used_examples(run: Path) -> dict[int, Counter[int]]:
+    """Epoch -> how often each example was taken, by the log alone."""
     log = entries(run)
     begin, orders = log[0], dict[int, EpochOrder]()
     found: dict[int, Counter[int]] = {}
     for opened in log:
         if isinstance(opened, e.Open):
-            plan = Upcoming(opened.epoch, opened.offset, opened.lines, len(opened.fragments))
-            ids = line_ids(orders, begin.lines, begin.seed, plan)
+            plan = Upcoming(opened.epoch, opened.offset, opened.examples, len(opened.shards))
+            ids = example_ids(orders, begin.examples, begin.seed, plan)
             found.setdefault(opened.epoch, Counter()).update(ids.tolist())
     return found
 
 
 @pytest.mark.slow
-def test_fragments_of_fixed_size_carry_the_rest_on_and_use_every_line_once(tmp_path: Path) -> None:
+def test_shards_of_fixed_size_carry_the_rest_on_and_use_every_example_once(tmp_path: Path) -> None:
     recipe = with_model(
-        tiny_recipe(lines=130, workers=6, block_lines=50, fragment_lines=7, epochs=2, protocol=EVEN), RESNET
+        tiny_recipe(examples=130, workers=6, batch_size=50, shard_size=7, epochs=2, protocol=EVEN), RESNET
     )
     trained = sound(tmp_path / "run", recipe, processes=1)
     opens = [entry for entry in entries(tmp_path / "run") if isinstance(entry, e.Open)]
-    assert [entry.lines for entry in opens] == [42, 42, 42, 4] * 2
-    for epoch in used_lines(tmp_path / "run").values():
+    assert [entry.examples for entry in opens] == [42, 42, 42, 4] * 2
+    for epoch in used_examples(tmp_path / "run").values():
         assert set(epoch.values()) == {1} and len(epoch) == 130
     buffers = {name: value for name, value in trained.result.state_dict.items() if "running_var" in name}
     assert buffers and all(not torch.equal(value, torch.ones_like(value)) for value in buffers.values())
@@ -79,9 +80,9 @@ def test_a_run_learns_and_its_result_is_the_module_that_was_measured(cheated: Tr
     result = cheated.result
     assert result.metrics["accuracy"] > 0.8
     assert set(result.state_dict) == set(result.model.state_dict())
-    assert len(used_lines(result.run)) == 2
-    for epoch in used_lines(result.run).values():
-        assert set(epoch.values()) == {1} and sorted(epoch) == list(range(cheated.state.begin.lines))  # type: ignore[union-attr]
+    assert len(used_examples(result.run)) == 2
+    for epoch in used_examples(result.run).values():
+        assert set(epoch.values()) == {1} and sorted(epoch) == list(range(cheated.state.begin.examples))  # type: ignore[union-attr]
 
 
 @pytest.mark.slow
@@ -89,24 +90,24 @@ def test_a_run_learns_and_its_result_is_the_module_that_was_measured(cheated: Tr
     "training",
     [
         {"local_steps": 3, "local_lr": 0.05},
-        {"lines": 130, "block_lines": 50},
-        {"workers": 12, "block_lines": 5, "lines": 23},
-        {"workers": 7, "fragment_lines": 3, "epochs": 3},
+        {"examples": 130, "batch_size": 50},
+        {"workers": 12, "batch_size": 5, "examples": 23},
+        {"workers": 7, "shard_size": 3, "epochs": 3},
         {"history": "all", "checkpoint_every": 1},
     ],
-    ids=["local steps", "a short last block", "more workers than lines", "small fragments", "every round kept"],
+    ids=["local steps", "a short last batch", "more workers than examples", "small shards", "every round kept"],
 )
 @pytest.mark.parametrize("model", [None, RESNET], ids=["mlp", "resnet"])
 def test_every_shape_of_run_is_sound(tmp_path: Path, training: dict[str, Any], model: ModelSpec | None) -> None:
     recipe = tiny_recipe(**training)
     sound(tmp_path / "run", recipe if model is None else with_model(recipe, model), processes=2)
-    for epoch in used_lines(tmp_path / "run").values():
+    for epoch in used_examples(tmp_path / "run").values():
         assert set(epoch.values()) == {1}
 
 
 @pytest.mark.slow
 def test_with_other_workers_the_parameters_are_nearly_the_same(tmp_path: Path, cheated: Trained) -> None:
-    """Fragments are cut otherwise, so that sums are rounded otherwise: near, and not the same bits."""
+    """Shards are cut otherwise, so that sums are rounded otherwise: near, and not the same bits."""
     few = train(tmp_path / "few", small_recipe(workers=4, protocol=CLASSIC)).result.state_dict
     many = train(tmp_path / "many", small_recipe(workers=20, protocol=CLASSIC)).result.state_dict
     for name, value in few.items():

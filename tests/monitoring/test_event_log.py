@@ -19,14 +19,14 @@ from podlt.monitoring.setup import Monitoring, monitored
 
 RUN = "ab" * 32
 STARTED = ev.Started(
-    run=RUN, path="runs/x", workers=10, processes=2, parameters=1234, lines=1000, epochs=1, rounds=10, resumed=False
+    run=RUN, path="runs/x", workers=10, processes=2, parameters=1234, examples=1000, epochs=1, rounds=10, resumed=False
 )
 INVITATION = "podlt1-AbC_d-9eF0"
 KEY = "podlt-key-1-mfrg-gzdf-mztw"
 
 
 def done(number: int, loss: float = 1.0) -> ev.RoundDone:
-    return ev.RoundDone(round=number, rounds=10, epoch=0, loss=loss, lines=100, seconds=0.5, workers=9, checked=1)
+    return ev.RoundDone(round=number, rounds=10, epoch=0, loss=loss, examples=100, seconds=0.5, workers=9, checked=1)
 
 
 def lines(path: Path, write: Callable[[EventLog], object], format: str = "json") -> list[str]:

@@ -10,7 +10,7 @@ from podlt.manager import events as ev
 from podlt.monitoring.health import AWAITING, LEAST, STARTING, TIMES, HealthCheck
 
 STARTED = ev.Started(
-    run="ab", path="runs/x", workers=10, processes=2, parameters=1234, lines=1000, epochs=1, rounds=10, resumed=False
+    run="ab", path="runs/x", workers=10, processes=2, parameters=1234, examples=1000, epochs=1, rounds=10, resumed=False
 )
 
 
@@ -25,7 +25,7 @@ class Clock:
 
 
 def done(number: int, seconds: float = 1.0) -> ev.RoundDone:
-    return ev.RoundDone(round=number, rounds=10, epoch=0, loss=1.0, lines=100, seconds=seconds, workers=9, checked=1)
+    return ev.RoundDone(round=number, rounds=10, epoch=0, loss=1.0, examples=100, seconds=seconds, workers=9, checked=1)
 
 
 def test_a_start_may_take_long_but_not_for_ever() -> None:

@@ -29,9 +29,9 @@ def test_totals_are_those_that_the_rules_come_to(request: pytest.FixtureRequest,
         kinds[type(visit.entry)] += 1
         if isinstance(visit.entry, e.Apply):
             assert visit.round is not None
-            lines += visit.round.open.lines
+            lines += visit.round.open.examples
             assert isinstance(visit.round, RevealedRound)
-            judged = {v.fragment for v in visit.round.verdicts.values() if v.outcome == "referee"}
+            judged = {v.shard for v in visit.round.verdicts.values() if v.outcome == "referee"}
             executed += len(judged | set(visit.round.roles.own))
         state = visit.state
     accounts = state.ledger.accounts.values()
@@ -47,7 +47,7 @@ def test_totals_are_those_that_the_rules_come_to(request: pytest.FixtureRequest,
     assert totals.executions == executed and (executed > 0) == (run == "eventful")
     assert (totals.redeals, totals.withdrawals) == (kinds[e.Redeal], kinds[e.Withdraw])
     assert totals.redeals > 0 and totals.returns == kinds[e.Join] - len(state.workers) > 0
-    assert totals.entries == kinds.total() and totals.rounds == kinds[e.Apply] and totals.lines == lines
+    assert totals.entries == kinds.total() and totals.rounds == kinds[e.Apply] and totals.examples == lines
     assert totals.closed == "complete"
 
 
@@ -99,12 +99,12 @@ def test_a_worker_that_two_verdicts_name_is_convicted_once_and_evicted_by_anothe
     )
     for round, status in enumerate(("suspended", "evicted")):
         totals.take(joined)
-        for fragment, reason in enumerate(("differ", "suspect")):
+        for shard, reason in enumerate(("differ", "suspect")):
             totals.take(
                 e.Verdict(
                     at=2,
                     round=round,
-                    fragment=fragment,
+                    shard=shard,
                     outcome="referee",
                     reason=reason,  # type: ignore[arg-type]
                     accepted=bytes(32),
@@ -116,7 +116,7 @@ def test_a_worker_that_two_verdicts_name_is_convicted_once_and_evicted_by_anothe
     assert totals.executions == 4 and totals.returns == 1
 
 
-def test_a_fragment_whose_update_was_clipped_in_both_parts_counts_once() -> None:
+def test_a_shard_whose_update_was_clipped_in_both_parts_counts_once() -> None:
     totals = LogTotals()
     clipped = [e.ClippedPart(2, 0, 5), e.ClippedPart(2, 1, 1), e.ClippedPart(7, 0, 1)]
     totals.take(e.Apply(at=1, round=0, update=bytes(32), parameters=bytes(32), loss=1.0, clipped=clipped))

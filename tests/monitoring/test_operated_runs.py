@@ -45,7 +45,7 @@ lr = 0.01
 [training]
 epochs = 2000
 workers = 8
-block_lines = 100
+batch_size = 100
 [protocol]
 checked = 0.5
 escrow = 5
@@ -98,7 +98,7 @@ def test_metrics_and_health_follow_a_run_and_end_with_what_its_log_says(tmp_path
     found = during[-1]
     trained = len(during) - 2
     assert found["podlt_rounds_total", ""] == found["podlt_round_seconds_count", ""] == trained > 20
-    assert found["podlt_lines_total", ""] == 2 * 1437
+    assert found["podlt_examples_total", ""] == 2 * 1437
     assert found["podlt_workers", "active"] == 7 and found["podlt_workers", "suspended"] == 1
     assert found["podlt_convictions_total", "referee"] == 1 and found["podlt_convictions_total", "vote"] == 0
     assert found["podlt_executions_total", ""] > 0
@@ -107,7 +107,7 @@ def test_metrics_and_health_follow_a_run_and_end_with_what_its_log_says(tmp_path
     assert found["podlt_test_figure", "accuracy"] == result.metrics["accuracy"]
     assert found["podlt_run_stopped", ""] == 1 and found["podlt_log_read", ""] == 1
     assert found["podlt_compute_seconds_total", ""] > 0 < found["podlt_proof_seconds_total", ""]
-    for name in ("podlt_rounds_total", "podlt_log_entries_total", "podlt_lines_total"):
+    for name in ("podlt_rounds_total", "podlt_log_entries_total", "podlt_examples_total"):
         seen = [each[name, ""] for each in during]
         assert seen == sorted(seen) and seen[0] < seen[-1]
     with pytest.raises(OSError):

@@ -10,7 +10,7 @@ import numpy as np
 from podlt.engine.isolated import interface as i
 from podlt.engine.isolated import records as r
 from podlt.engine.isolated.host import TaskHost
-from podlt.engine.isolated.memory import lines_offset
+from podlt.engine.isolated.memory import examples_offset
 
 
 class DirectExecutor:
@@ -26,7 +26,7 @@ class DirectExecutor:
         self._loop, self._deliver = loop, deliver
 
     def load(self, program: r.LoadProgram) -> None:
-        self._lines = program.execution.block_lines
+        self._lines = program.execution.batch_size
         self.host.take(program)
 
     def admit(self, cheat: r.AdmitCheat) -> None:
@@ -41,8 +41,8 @@ class DirectExecutor:
     def execute(self, task: i.ExecuteTask) -> None:
         slot = self._spare.pop() if self._spare else len(self._slots)
         memory = self._slots.setdefault(slot, np.empty(self._size, np.uint8))
-        start = lines_offset(self._sized.update_bytes)
-        memory[start : start + len(task.lines)] = task.lines
+        start = examples_offset(self._sized.update_bytes)
+        memory[start : start + len(task.examples)] = task.examples
         self._slot = slot
         self.host.take(r.RunTask(number=task.number, slot=slot, holder=task.holder, task=task.task, count=task.size))
 
@@ -77,12 +77,12 @@ class DirectExecutor:
             return i.LoadRefused(reply.error())
         if isinstance(reply, r.Sized):
             self._sized = reply
-            self._size = lines_offset(reply.update_bytes) + self._lines * reply.line_bytes
+            self._size = examples_offset(reply.update_bytes) + self._lines * reply.example_bytes
             state = np.zeros(reply.state_bytes + 64, np.uint8)
             state = state[-state.ctypes.data % 64 :][: reply.state_bytes]
             self.host.map(state, self._slots.__getitem__)
             found = reply.measured
-            sizes = (reply.update_bytes, reply.line_bytes)
+            sizes = (reply.update_bytes, reply.example_bytes)
             return i.ProgramLoaded(state, *sizes, reply.arithmetic, found.digest, found.differing)
         if isinstance(reply, r.SlotFingerprinted):
             return i.UpdateFingerprinted(reply.number, reply.fingerprint)

@@ -16,7 +16,7 @@ from nacl.signing import SigningKey, VerifyKey
 from standards import WebSocket, check_path, connect, request
 
 Record = dict[str, Any]
-# program, parameters, fields of the lines with their bytes, randomness -> update
+# program, parameters, fields of the examples with their bytes, randomness -> update
 Execute = Callable[[bytes, bytes, Sequence[tuple[Record, bytes]], bytes], bytes]
 CONTROL, EVERYBODY, VERSION, HEARTBEAT = 0xFFFE, 0xFFFF, 6, 2.0
 ITEM_BYTES = {"u8": 1, "f32": 4, "i64": 8, "i32": 4}
@@ -136,27 +136,27 @@ class ForeignWorker:
     def on_parameters(self, digest: bytes, size: int, data: bytes, **_: Any) -> None:
         self.parameters = self.blob(data, digest, size)
 
-    def on_task(self, deal_id: bytes, seat: int, task: Record, count: int, lines: bytes, **large: Any) -> None:
+    def on_task(self, deal_id: bytes, seat: int, task: Record, count: int, examples: bytes, **large: Any) -> None:
         if task["parameters"] != blake3(self.parameters).digest():
             return self.send(self.index, "get_parameters", digest=task["parameters"])
         if (deal_id, seat) not in self.done:
-            lines = self.blob(b"", large["blob"], large["size"]) if any(large["blob"]) else lines
-            self.done[deal_id, seat] = self.commit(task, count, lines)
+            examples = self.blob(b"", large["blob"], large["size"]) if any(large["blob"]) else examples
+            self.done[deal_id, seat] = self.commit(task, count, examples)
         (bound, signed, update, _), self.deal = self.done[deal_id, seat], deal_id
         made = {"commitment": bound, "signature": signed, "update": blake3(update).digest()}
         data = {"proof_seconds": 0.0, "compute_seconds": 0.0, "data": b"" if self.setup["updates_as_blobs"] else update}
         self.send(self.index, "done", deal_id=deal_id, seat=seat, **made, **data)
 
-    def commit(self, task: Record, count: int, lines: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    def commit(self, task: Record, count: int, examples: bytes) -> tuple[bytes, bytes, bytes, bytes]:
         fields, start = list[tuple[Record, bytes]](), 0
         for field in self.setup["fields"]:
             size = count * ITEM_BYTES[field["dtype"]] * math.prod(field["shape"])
-            fields.append((field, lines[start : start + size]))
+            fields.append((field, examples[start : start + size]))
             start += size
-        made = digest("fragment/2", u64(count), *(blake3(values).digest() for _, values in fields))
-        assert (task["run"], task["program"], task["fragment"]) == (self.run, digest("program/1", self.program), made)
+        made = digest("shard/2", u64(count), *(blake3(values).digest() for _, values in fields))
+        assert (task["run"], task["program"], task["shard"]) == (self.run, digest("program/1", self.program), made)
         update = self.execute(self.program, self.parameters, fields, task["randomness"])
-        named = [task[name] for name in ("program", "parameters", "fragment", "randomness")]
+        named = [task[name] for name in ("program", "parameters", "shard", "randomness")]
         of_task = digest("task/1", self.run, u64(task["round"]), *named)
         salt = digest("salt/1", bytes(self.key), of_task)[:16]  # the same whenever the task is executed again
         bound = digest("commitment/1", of_task, self.public, blake3(update).digest(), salt)

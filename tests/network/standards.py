@@ -24,7 +24,7 @@ def connect(host: str, certificate: bytes) -> ssl.SSLSocket:
 
 
 class WebSocket:
-    """A client's end (RFC 6455), without fragments and extensions. `secure`: a connection on which nothing was said."""
+    """A client's end (RFC 6455), without shards and extensions. `secure`: a connection on which nothing was said."""
 
     def __init__(self, secure: ssl.SSLSocket, host: str, path: str) -> None:
         self._socket, self._box, name = secure, bytearray(), base64.b64encode(os.urandom(16)).decode()

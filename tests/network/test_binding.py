@@ -203,7 +203,7 @@ def test_no_message_before_the_reveal_tells_who_is_compared() -> None:
         assert len({(lines[seat], *messages) for seat, messages in said.items()}) == len(set(lines.values())), said
         assert {kind: sorted(seats) for kind, seats in orders.items()} == orders, "in the order of the seats"
         rounds += 1
-        compared += sum(fragment in roles.checked for fragment in roles.seats.values())
+        compared += sum(shard in roles.checked for shard in roles.seats.values())
 
     world._collect = collected  # type: ignore[method-assign]
     world.run()

@@ -139,7 +139,7 @@ def test_a_blob_is_read_whole_or_in_a_range_and_named_for_caches(place: Place) -
     assert place.ask("GET", BLOB, **other)[1] == DATA.tobytes()
     for asked in ("bytes=5-4", "bytes=700000-"):
         assert place.ask("GET", BLOB, range=asked)[0] == 416
-    for asked in ("lines=0-1", "bytes=0-1,3-4", "bytes=-5", "bytes=x-5"):
+    for asked in ("examples=0-1", "bytes=0-1,3-4", "bytes=-5", "bytes=x-5"):
         assert place.ask("GET", BLOB, range=asked)[0] == 200, "a server may ignore it (RFC 9110, 14.2)"
 
 

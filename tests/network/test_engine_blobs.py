@@ -120,7 +120,7 @@ def test_what_goes_by_https_comes_to_the_same_bits(
     assert trained.result.parameters == local.result.parameters
     assert {one.way for one in published} == {"https"}
     tasks = sum(worker.tasks for crew in made if crew.books for worker in crew.books.status.workers.values())
-    assert len(carried["https"]) > len(published) + tasks / 4 > 40, "program and lines as well"
+    assert len(carried["https"]) > len(published) + tasks / 4 > 40, "program and examples as well"
     assert not [line for crew in made for line in crew.told if "ignored" in str(line)]
     assert not list((tmp_path / "run" / blob_server.FOLDER).iterdir())
 
@@ -169,7 +169,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         elif isinstance(message, messages.Parameters):
             now = {"parameters": message.size}
         elif isinstance(message, messages.DealTask):
-            now = {"lines": message.size}
+            now = {"examples": message.size}
         found.update({name: max(size, found.get(name, 0)) for name, size in now.items()})
         return record(message)
 
@@ -193,7 +193,7 @@ def test_a_limit_between_any_two_sizes_changes_no_bit(
     found["update"] = update_layout(program).nbytes
     assert first.result.parameters == local.result.parameters
     assert {one.way for one in published} == {"message"}
-    assert set(found) == {"program", "parameters", "lines", "update"}
+    assert set(found) == {"program", "parameters", "examples", "update"}
     ordered = sorted(set(found.values()))
     limits = [(small + large) // 2 for small, large in pairwise(ordered)]
     assert len(limits) >= 2

@@ -48,7 +48,7 @@ def trained(path: Path, folder: Path, **options: Any) -> Any:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("aggregates")
-    trained(folder / "run", folder, epochs=1, block_lines=400)
+    trained(folder / "run", folder, epochs=1, batch_size=400)
     yield folder / "run"
 
 
@@ -90,17 +90,17 @@ def second_opinion(run: Path, round: int, raw: bytes | None = None) -> str:
     log.close()
     state, apply = read_history(run).state, item.apply
     assert apply is not None
-    fragments: list[dict[tuple[int, int], bytes]] = [{} for _ in item.open.fragments]
+    shards: list[dict[tuple[int, int], bytes]] = [{} for _ in item.open.shards]
     for (seat, holder), update in item.copies.items():
         if update == item.accepted[item.seats[seat]]:
-            fragments[item.seats[seat]][seat, holder] = update
+            shards[item.seats[seat]][seat, holder] = update
     clipped: dict[int, dict[int, int]] = {}
     for one in apply.clipped:
-        clipped.setdefault(one.fragment, {})[one.part] = one.exponent
+        clipped.setdefault(one.shard, {})[one.part] = one.exponent
     if raw is None:
         raw = (run / aggregate_name(round)).read_bytes()
     key_of = lambda number: state.workers[number].key  # noqa: E731
-    return outcome(raw, round, state.run, apply.update, item.open.lines, shape, fragments, clipped, key_of)
+    return outcome(raw, round, state.run, apply.update, item.open.examples, shape, shards, clipped, key_of)
 
 
 def test_a_second_verifier_comes_to_the_same(run: Path) -> None:

@@ -37,12 +37,13 @@ SHARES = '\n[protocol]\npreset = "guarded"\nreward = 1\nescrow = 2\nchecked = 0.
 
 
 def execute(
-    program: bytes, parameters: bytes, lines: Sequence[tuple[dict[str, Any], bytes]], randomness: bytes
+    program: bytes, parameters: bytes, examples: Sequence[tuple[dict[str, Any], bytes]], randomness: bytes
 ) -> bytes:
     """The training step itself, which is not about the wire: podlt's."""
     code = Program.from_bytes(program)
     arrays = {
-        f["name"]: np.frombuffer(bytearray(values), DTYPES[f["dtype"]]).reshape(-1, *f["shape"]) for f, values in lines
+        f["name"]: np.frombuffer(bytearray(values), DTYPES[f["dtype"]]).reshape(-1, *f["shape"])
+        for f, values in examples
     }
     out = np.zeros(update_layout(code).nbytes, np.uint8)
     with one_thread():
@@ -115,7 +116,7 @@ def test_a_worker_written_from_the_text_joins_computes_is_compared_and_paid(
         for visit in walk(stage.run)
         if isinstance(visit.entry, e.Verdict)
         and visit.entry.outcome == "agree"
-        and foreign.number in visit.round.answers[visit.entry.fragment]  # type: ignore[union-attr]
+        and foreign.number in visit.round.answers[visit.entry.shard]  # type: ignore[union-attr]
     ]
     assert {"own", "compared"} & set(agreed)  # which of its tasks were, is secret and random
     account = state.ledger.accounts[foreign.number]

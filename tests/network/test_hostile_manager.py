@@ -44,8 +44,8 @@ LINE = bytes(8)
 def begin(nonce: bytes = bytes(32)) -> e.Begin:
     return e.Begin(
         at=17, preset="classic", manager=MANAGER.public, nonce=nonce, recipe=bytes(32), program=bytes(32),
-        arithmetic=bytes(32), data=bytes(32), test=e.NO_TEST, parameters=bytes(32), seed=bytes(32), lines=100,
-        epochs=2, block_lines=200, fragment_lines=0, local_steps=1, local_lr=None, spares=2, checked=0,
+        arithmetic=bytes(32), data=bytes(32), test=e.NO_TEST, parameters=bytes(32), seed=bytes(32), examples=100,
+        epochs=2, batch_size=200, shard_size=0, local_steps=1, local_lr=None, spares=2, checked=0,
         own=0, own_most=0, clip=0, escrow=50, first_fault="evict", reward=3,
         chain_end=bytes(32), chain_length=4,
     )  # fmt: skip
@@ -106,7 +106,7 @@ def setup(first: e.Begin) -> m.Setup:
 def task(seat: int, round: int = 0) -> m.DealTask:
     parameters = blob_digest(STATE.data)
     named = Task(RUN, round, bytes(32), parameters, bytes(32), bytes(32))
-    return m.DealTask(deal_id=bytes(8), seat=seat, task=named, count=1, blob=bytes(32), size=8, lines=LINE)
+    return m.DealTask(deal_id=bytes(8), seat=seat, task=named, count=1, blob=bytes(32), size=8, examples=LINE)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from podlt.protocol.messages import Task
 
 FIELDS = [Field("x", "f32", (2000,), "input"), Field("y", "i64", (), "label")]
 COUNT = 8
-LINES = bytes(COUNT * (4 * 2000 + 8))
+EXAMPLES = bytes(COUNT * (4 * 2000 + 8))
 CRASHES, NEVER_ENDS = 1, 3
 MOST_MEMORY = 400 * 2**20
 
@@ -57,7 +57,7 @@ class HostileManager:
 
     def _signed(self, program: Program) -> m.Setup:
         named = {"program": program.digest, "arithmetic": arithmetic_digest("stock")}
-        first = msgspec.structs.replace(begin(), manager=MANAGER.public, lines=1000, block_lines=100, **named)
+        first = msgspec.structs.replace(begin(), manager=MANAGER.public, examples=1000, batch_size=100, **named)
         self.run, self.program, raw = e.identity(first), program.digest, program.to_bytes()
         bare = m.Setup(
             version=m.VERSION, begin=encode(first), head="", program_blob=blob_digest(raw), program_size=len(raw),
@@ -93,7 +93,13 @@ class HostileManager:
         task = Task(self.run, round, self.program, self.parameters, bytes(32), bytes(32))
         self.send(
             m.DealTask(
-                deal_id=bytes(8), seat=seat, task=task, count=COUNT, blob=bytes(32), size=len(LINES), lines=LINES
+                deal_id=bytes(8),
+                seat=seat,
+                task=task,
+                count=COUNT,
+                blob=bytes(32),
+                size=len(EXAMPLES),
+                examples=EXAMPLES,
             )
         )
 

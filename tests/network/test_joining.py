@@ -44,10 +44,10 @@ BEGIN = e.Begin(
     test=e.NO_TEST,
     parameters=bytes(32),
     seed=bytes(32),
-    lines=100,
+    examples=100,
     epochs=2,
-    block_lines=200,
-    fragment_lines=0,
+    batch_size=200,
+    shard_size=0,
     local_steps=1,
     local_lr=None,
     spares=2,
@@ -80,7 +80,7 @@ def note(size: int, root: bytes = bytes(32), key: SigningKey = MANAGER, run: byt
 
 def test_a_setup_says_of_the_run_what_its_first_entry_says() -> None:
     opened = open_setup(setup_of(), MANAGER.public)
-    assert (opened.run, opened.begin, opened.most_lines) == (RUN, BEGIN, 100)
+    assert (opened.run, opened.begin, opened.most_examples) == (RUN, BEGIN, 100)
     later = msgspec.structs.replace(BEGIN, at=99)
     assert open_setup(setup_of(encode(later)), MANAGER.public).run == RUN
 
@@ -104,7 +104,7 @@ def test_a_setup_that_is_not_the_managers_or_of_no_run_is_refused(setup: m.Setup
 
 def test_the_longest_first_entry_fits_into_a_setup() -> None:
     most = 2**63 - 1
-    numbers = ("lines", "epochs", "block_lines", "fragment_lines", "local_steps", "spares", "reward", "chain_length")
+    numbers = ("examples", "epochs", "batch_size", "shard_size", "local_steps", "spares", "reward", "chain_length")
     large = msgspec.structs.replace(BEGIN, at=most, local_lr=0.1, **dict.fromkeys(numbers, most))
     setup = m.record(setup_of(encode(large), head=note(most)))
     assert m.from_manager(setup) == setup_of(encode(large), head=note(most))
@@ -247,10 +247,10 @@ def test_terms_are_shown_in_words_and_too_little_pay_is_declined(tmp_path: Path)
         assert desk is not None
         why = desk.joining.begin(setup, [desk.identity])
         assert bool(why) == declined and not desk.sent
-    assert why == "it pays 3 credits a line, and --least-reward is 4"
+    assert why == "it pays 3 credits an example, and --least-reward is 4"
     (event,) = desk.events
     for part in (
-        "3 credits a line", "epochs: 2 of 100 lines", "4 rounds at most", "classic", "9 entries", "pending",
+        "3 credits an example", "epochs: 2 of 100 examples", "4 rounds at most", "classic", "9 entries", "pending",
         "deposit", "public key", "address",
     ):  # fmt: skip
         assert part in str(event), part

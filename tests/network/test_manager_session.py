@@ -14,9 +14,9 @@ from podlt.engine.local import frames
 from podlt.events import HeldUp, NetworkEvent
 from podlt.network import messages as m
 from podlt.network.session.facts import Chance, ServedRun
-from podlt.network.session.fragments import FragmentLines
 from podlt.network.session.manager import ManagerSession
 from podlt.network.session.outbox import Drop, Effect, Send, Subscribe
+from podlt.network.session.shards import ShardExamples
 from podlt.protocol.entries import Commitment
 from podlt.protocol.messages import Assignment, Opened, Task
 from podlt.protocol.receipt import Bound
@@ -88,16 +88,16 @@ class Session:
         return self.session.events()
 
     def deal(self) -> None:
-        lines = FragmentLines(np.zeros(4, np.uint8), bytes(32), 1)
+        examples = ShardExamples(np.zeros(4, np.uint8), bytes(32), 1)
         assignments = [Assignment(n, n, n, task(n)) for n in range(len(KEYS))]
-        self.session.deal(assignments, dict.fromkeys(range(3), lines), self.now)
+        self.session.deal(assignments, dict.fromkeys(range(3), examples), self.now)
         self.effects()
 
     def back_up(self, seat: int, holder: int) -> None:
         """A task goes to one more worker."""
-        lines = FragmentLines(np.zeros(4, np.uint8), bytes(32), 1)
+        examples = ShardExamples(np.zeros(4, np.uint8), bytes(32), 1)
         assignment = Assignment(seat, holder, seat, task(seat))
-        self.session.deal([assignment], {seat: lines}, self.now, again=True)
+        self.session.deal([assignment], {seat: examples}, self.now, again=True)
         self.effects()
 
     def done(self, number: int, seat: int | None = None) -> m.TaskDone:
@@ -126,13 +126,13 @@ class Session:
         return m.Openings(deal_id=bytes(8), opened=opened)
 
 
-def task(fragment: int) -> Task:
+def task(shard: int) -> Task:
     return Task(
         run=RUN,
         round=0,
         program=bytes(32),
         parameters=blob_digest(bytes(64)),
-        fragment=bytes([fragment]) * 32,
+        shard=bytes([shard]) * 32,
         randomness=bytes(32),
     )
 
@@ -286,6 +286,6 @@ def test_of_each_worker_it_is_known_how_fast_it_is_and_when_it_was_heard() -> No
     run.passes(1.0)
     figures = {one.worker: one for one in run.session.figures()}
     assert sorted(figures) == [0, 1, 2]
-    assert figures[1].tasks == 1 and figures[1].seconds == 2.0 and figures[1].lines_per_second == 0.5
+    assert figures[1].tasks == 1 and figures[1].seconds == 2.0 and figures[1].examples_per_second == 0.5
     assert figures[1].silent == 1.0 and figures[2].silent == 3.0
     assert figures[1].received > 64 and figures[0].sent > 0

@@ -65,7 +65,7 @@ needs_avx2 = pytest.mark.skipif(not has("avx2"), reason="this processor has no A
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
-    return write_recipe(path, epochs=1, workers=WORKERS, block_lines=300, hidden=16, arithmetic="exact")
+    return write_recipe(path, epochs=1, workers=WORKERS, batch_size=300, hidden=16, arithmetic="exact")
 
 
 @pytest.fixture(scope="module")

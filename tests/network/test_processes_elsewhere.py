@@ -79,7 +79,7 @@ def test_who_shares_an_invitation_is_one_operator_and_is_compared_with_others(tm
     assert sorted(whose.values()) == ["anna", "anna", "bea", "bea", "invitation-1", "invitation-1"]
     for visit in walk(stage.run):
         if isinstance(visit.entry, e.Verdict):
-            holders = list(visit.round.answers[visit.entry.fragment])  # type: ignore[union-attr]
+            holders = list(visit.round.answers[visit.entry.shard])  # type: ignore[union-attr]
             assert len({whose[holder] for holder in holders}) == len(holders)
     assert "of anna" in stage.workers["anna"].text
     listed = Process(tmp_path / "list.txt", "workers", "list", stage.run)

@@ -18,7 +18,7 @@ HIDDEN = 4000
 
 
 def recipe(folder: Path) -> Path:
-    return write_recipe(folder / "recipe.toml", epochs=1, workers=4, block_lines=400, hidden=HIDDEN)
+    return write_recipe(folder / "recipe.toml", epochs=1, workers=4, batch_size=400, hidden=HIDDEN)
 
 
 @pytest.fixture(scope="module")

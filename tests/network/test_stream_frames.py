@@ -77,7 +77,7 @@ def test_fragments_and_masks_are_put_together_and_pings_between_them_answered() 
     assert end.wire.written == b"\x8a\x06there?"
 
 
-def test_fragments_may_not_be_longer_together_than_a_message() -> None:
+def test_shards_may_not_be_longer_together_than_a_message() -> None:
     end = End(longest=1000)
     part = head(BINARY, 600, masked=True) + bytes(600)
     end.stream.feed(bytes((part[0] & 0x7F,)) + part[1:])

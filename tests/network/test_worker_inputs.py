@@ -1,4 +1,4 @@
-"""Parameters and lines on their way into a worker: whatever comes, or does not, ends in the right bits."""
+"""Parameters and examples on their way into a worker: whatever comes, or does not, ends in the right bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A captured step beside what plain PyTorch gives for the same lines: loss, gradients and buffers."""
+"""A captured step beside what plain PyTorch gives for the same examples: loss, gradients and buffers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NUMBER = [FOUR[0], FieldSpec("y", "f32", (), None, "label")]
 IMAGE = [FieldSpec("x", "f32", (1, 8, 8), None, "input"), FOUR[1]]
 WORDS = [FieldSpec("x", "i64", (6,), None, "input"), FOUR[1]]
 
-Lines = Mapping[str, torch.Tensor]
+Examples = Mapping[str, torch.Tensor]
 
 
 def some_fast(names: Iterable[str], fast: Sequence[str]) -> list[Any]:
@@ -30,7 +30,7 @@ def some_fast(names: Iterable[str], fast: Sequence[str]) -> list[Any]:
 
 
 def lines_of(fields: Sequence[FieldSpec], count: int, below: int = 2) -> dict[str, torch.Tensor]:
-    """Lines of the right types, whole numbers below a bound."""
+    """Examples of the right types, whole numbers below a bound."""
     generator = torch.Generator().manual_seed(count)
     return {
         f.name: torch.randn((count, *f.shape), generator=generator)
@@ -40,26 +40,31 @@ def lines_of(fields: Sequence[FieldSpec], count: int, below: int = 2) -> dict[st
     }
 
 
-def run_program(executor: Executor, state: Lines, batch: Lines, seed: int, *, double: bool) -> dict[str, torch.Tensor]:
-    """A program's update of some lines, by name."""
-    program, lines = executor.program, len(next(iter(batch.values())))
+def run_program(
+    executor: Executor, state: Examples, batch: Examples, seed: int, *, double: bool
+) -> dict[str, torch.Tensor]:
+    """A program's update of some examples, by name."""
+    program, examples = executor.program, len(next(iter(batch.values())))
     out = {}
     for name, value in program.outputs:
         kind = program.types[value]
         dtype = torch.float64 if double and kind.dtype == "f32" else TORCH_DTYPES[kind.dtype]
-        out[name] = torch.empty(kind.at(lines), dtype=dtype)
+        out[name] = torch.empty(kind.at(examples), dtype=dtype)
     executor.run(state, batch, seed, out)
     return out
 
 
-def update(captured: Captured, batch: Lines) -> dict[str, torch.Tensor]:
+def update(captured: Captured, batch: Examples) -> dict[str, torch.Tensor]:
     """The program's update in float64."""
     wide = [{n: v.double() if v.is_floating_point() else v for n, v in m.items()} for m in (captured.state, batch)]
     return run_program(Executor(captured.program, double=True), wide[0], wide[1], 1, double=True)
 
 
-def plain(model: nn.Module, total: Callable[[nn.Module, Lines], torch.Tensor], batch: Lines, double: bool) -> Lines:
-    """What PyTorch's `backward` leaves behind, in float64 or as the module is; `total` gives the loss of all lines."""
+def plain(
+    model: nn.Module, total: Callable[[nn.Module, Examples], torch.Tensor], batch: Examples, double: bool
+) -> Examples:
+    """What PyTorch's `backward` leaves behind, in float64 or as the module is; `total` gives the loss of all
+    examples."""
     twin = copy.deepcopy(model)
     if double:
         twin, batch = twin.double(), {n: v.double() if v.is_floating_point() else v for n, v in batch.items()}
@@ -75,22 +80,22 @@ def assert_as_pytorch(
     model: nn.Module,
     loss: Loss,
     fields: Sequence[FieldSpec],
-    total: Callable[[nn.Module, Lines], torch.Tensor],
+    total: Callable[[nn.Module, Examples], torch.Tensor],
     *,
     below: int = 2,
     double: bool = True,
     counts: Sequence[int] = (3, 8),
 ) -> Captured:
-    """Captures a model, and compares its updates of some lines with PyTorch's.
+    """Captures a model, and compares its updates of some examples with PyTorch's.
 
     Args:
         model: as its user has it.
         loss: what is captured.
-        fields: of a line.
-        total: the loss of all lines, by plain PyTorch.
+        fields: of an example.
+        total: the loss of all examples, by plain PyTorch.
         below: the bound of whole numbers.
         double: whether PyTorch can compute it in float64.
-        counts: numbers of lines.
+        counts: numbers of examples.
     """
     captured = capture(model, loss, fields)
     tolerance = 1e-10 if double else 2e-5

@@ -249,7 +249,7 @@ def main(arguments: list[str]) -> None:
             chance = random.Random(f"{seed} {name} {number}")
             for program in wrong(name, chance.choice([1, 1, 1, 2, 2, 3]) if number else 0, chance):
                 try:
-                    validate(program, max_bytes=BOUND, lines=3)
+                    validate(program, max_bytes=BOUND, examples=3)
                 except PodltError:
                     continue
                 signal.alarm(LONGEST)

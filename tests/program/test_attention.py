@@ -147,6 +147,6 @@ def test_the_scores_of_one_head_count_as_memory_and_no_more() -> None:
     program = Program.from_document(document)
     scores = 4 * length**2
     assert scores > BLOCK_BYTES
-    validate(program, lines=3, max_bytes=9 * scores)
+    validate(program, examples=3, max_bytes=9 * scores)
     with pytest.raises(InvalidProofError, match="bytes"):
-        validate(program, lines=3, max_bytes=7 * scores)
+        validate(program, examples=3, max_bytes=7 * scores)

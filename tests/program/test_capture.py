@@ -1,4 +1,4 @@
-"""One program for any number of lines, the same in every process, with eager PyTorch's own numbers."""
+"""One program for any number of examples, the same in every process, with eager PyTorch's own numbers."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ DETERMINATE = [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for 
 EVERY = [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in CASES]
 
 
-def run(case: Case, lines: int, seed: int = 0) -> dict[str, torch.Tensor]:
+def run(case: Case, examples: int, seed: int = 0) -> dict[str, torch.Tensor]:
     layout = update_layout(case.program)
     out = layout.views(np.zeros(layout.nbytes, np.uint8))
-    Executor(case.program).run(case.state, case.batch(lines), seed, out)
+    Executor(case.program).run(case.state, case.batch(examples), seed, out)
     return out
 
 
-def eager(case: Case, lines: int) -> dict[str, torch.Tensor]:
+def eager(case: Case, examples: int) -> dict[str, torch.Tensor]:
     """The model's own numbers in float32, named as an update's."""
     twin = copy.deepcopy(case.model).train()
     scaled = [
         value if field.scale is None else value.to(torch.float32) * field.scale
-        for field, value in zip(case.fields, case.batch(lines).values(), strict=True)
+        for field, value in zip(case.fields, case.batch(examples).values(), strict=True)
     ]
     loss = loss_value(case.loss, twin, scaled[:-1], scaled[-1:])
     named = dict(twin.named_parameters())
     gradients = torch.autograd.grad(loss, list(named.values()))
     found = {"loss": loss.detach(), **{f"grad:{n}": g for n, g in zip(named, gradients, strict=True)}}
     for name, buffer in twin.named_buffers():
-        found[f"buffer:{name}"] = buffer * lines if buffer.is_floating_point() else buffer
+        found[f"buffer:{name}"] = buffer * examples if buffer.is_floating_point() else buffer
     return found
 
 
 @pytest.mark.parametrize("name", DETERMINATE)
-@pytest.mark.parametrize("lines", [2, 5, 20])
-def test_a_program_gives_eager_numbers_bit_for_bit_for_any_number_of_lines(
-    captured: Get, name: str, lines: int
+@pytest.mark.parametrize("examples", [2, 5, 20])
+def test_a_program_gives_eager_numbers_bit_for_bit_for_any_number_of_examples(
+    captured: Get, name: str, examples: int
 ) -> None:
     case = captured(name)
-    expected = eager(case, lines)
-    for key, value in run(case, lines).items():
+    expected = eager(case, examples)
+    for key, value in run(case, examples).items():
         if name in NOT_BIT_EQUAL:
             torch.testing.assert_close(value, expected[key], rtol=1e-4, atol=1e-5)
         else:
@@ -76,7 +76,7 @@ def test_a_captured_program_survives_its_own_encoding_and_validation(captured: G
     validate(again)
 
 
-def test_the_gradients_of_a_fragment_are_the_sum_of_those_of_its_lines(captured: Get) -> None:
+def test_the_gradients_of_a_shard_are_the_sum_of_those_of_its_examples(captured: Get) -> None:
     case = captured("mlp")
     layout, executor = update_layout(case.program), Executor(case.program)
     batch = case.batch(6)

@@ -47,10 +47,10 @@ def sum_of_squares(tensors: Sequence[np.ndarray]) -> float:
     return float(sum(map(Fraction, lanes)))
 
 
-def exponents(part: Sequence[Sequence[np.ndarray]], lines: Sequence[int], clip: int) -> list[int]:
+def exponents(part: Sequence[Sequence[np.ndarray]], examples: Sequence[int], clip: int) -> list[int]:
     if not all(np.isfinite(tensor).all() for tensors in part for tensor in tensors):
         return [0] * len(part)
-    squares = [sum_of_squares(tensors) / count / count for tensors, count in zip(part, lines, strict=True)]
+    squares = [sum_of_squares(tensors) / count / count for tensors, count in zip(part, examples, strict=True)]
     positive = sorted(q for q in squares if q > 0)
     if not positive:
         return [0] * len(part)
@@ -87,7 +87,7 @@ def tensor(dice: np.random.Generator, size: int, power: int) -> np.ndarray:
     powers=st.lists(st.integers(-149, 128), min_size=1, max_size=7),
     ordinary=st.booleans(),
     silent=st.sets(st.integers(0, 6)),
-    lines=st.lists(st.integers(1, 10**6), min_size=7, max_size=7),
+    examples=st.lists(st.integers(1, 10**6), min_size=7, max_size=7),
     clip=st.sampled_from([1, 2, 4, 1000, 2**20]),
 )
 def test_what_is_clipped_and_what_comes_of_it_are_the_specifications_to_the_bit(
@@ -97,7 +97,7 @@ def test_what_is_clipped_and_what_comes_of_it_are_the_specifications_to_the_bit(
     powers: list[int],
     ordinary: bool,
     silent: set[int],
-    lines: list[int],
+    examples: list[int],
     clip: int,
 ) -> None:
     dice, places, count = np.random.default_rng(seed), layout(gradients, buffers), len(powers)
@@ -106,16 +106,16 @@ def test_what_is_clipped_and_what_comes_of_it_are_the_specifications_to_the_bit(
     powers = [-1000 if i in silent else power for i, power in enumerate(powers)]
     updates = [[[tensor(dice, size, power) for size in part] for part in (gradients, buffers)] for power in powers]
     flat = [spread(parts, places) for parts in updates]
-    found = scales(flat, lines[:count], places, clip)
+    found = scales(flat, examples[:count], places, clip)
     expected = [
         Scale(j, p, exponent)
         for j in range(count)
         for p in (0, 1)
-        if (exponent := exponents([parts[p] for parts in updates], lines[:count], clip)[j])
+        if (exponent := exponents([parts[p] for parts in updates], examples[:count], clip)[j])
     ]
     assert found == expected
     for j, parts in enumerate(updates):
-        own = [scale for scale in found if scale.fragment == j]
+        own = [scale for scale in found if scale.shard == j]
         power = {scale.part: scale.exponent for scale in own}
         by_hand = [[times_power(each, power.get(p, 0)) for each in part] for p, part in enumerate(parts)]
         before = flat[j].copy()
@@ -123,11 +123,11 @@ def test_what_is_clipped_and_what_comes_of_it_are_the_specifications_to_the_bit(
         assert flat[j].tobytes() == before.tobytes()  # what was uploaded stays as it is
 
 
-def test_one_fragment_is_never_clipped_and_nothing_is_where_the_clip_is_0() -> None:
+def test_one_shard_is_never_clipped_and_nothing_is_where_the_clip_is_0() -> None:
     places = layout((40,), ())
     small, huge = (spread([[np.full(40, value, np.float32)], []], places) for value in (1.0, 1e30))
     assert scales([huge], [3], places, 4) == [] and scales([small, huge], [3, 3], places, 0) == []
-    assert [s.fragment for s in scales([small, huge], [3, 3], places, 4)] == [1]
+    assert [s.shard for s in scales([small, huge], [3, 3], places, 4)] == [1]
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
@@ -141,7 +141,7 @@ def test_a_value_that_is_not_finite_leaves_its_part_as_it_is_and_the_other_part_
     assert {scale.part for scale in scales(updates, [3, 3, 3], places, 4)} == {1}
 
 
-def test_the_bound_itself_is_not_beyond_it_and_a_line_counts_the_same_in_every_fragment() -> None:
+def test_the_bound_itself_is_not_beyond_it_and_an_example_counts_the_same_in_every_shard() -> None:
     places = layout((16,), ())
     ones = [
         spread([[np.full(16, value, np.float32)], []], places)

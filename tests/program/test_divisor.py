@@ -1,4 +1,5 @@
-"""Means over tokens, labels and weights: divided by what all lines of a round have of them, however they are dealt."""
+"""Means over tokens, labels and weights: divided by what all examples of a round have of them, however they are
+dealt."""
 
 from __future__ import annotations
 
@@ -24,28 +25,28 @@ TOKENS = [FieldSpec("x", "i64", (3,), None, "input"), FieldSpec("y", "i64", (3,)
 CLASSES = [FieldSpec("x", "f32", (4,), None, "input"), FieldSpec("y", "i64", (), None, "label")]
 GAPS = [CLASSES[0], FieldSpec("mask", "f32", (3,), None, "input"), FieldSpec("y", "f32", (3,), None, "label")]
 
-LINES = 9
-CUT = (0, 2, 3, LINES)
-"""The second fragment has one line, without any label."""
+EXAMPLES = 9
+CUT = (0, 2, 3, EXAMPLES)
+"""The second shard has one line, without any label."""
 
 Batch = dict[str, torch.Tensor]
 
 
 def labelled() -> Batch:
-    y = torch.arange(3 * LINES).reshape(LINES, 3) % 5
+    y = torch.arange(3 * EXAMPLES).reshape(EXAMPLES, 3) % 5
     y[0, 1:], y[2], y[5, :2] = -100, -100, -100
-    return {"x": torch.arange(3 * LINES).reshape(LINES, 3) % 7, "y": y}
+    return {"x": torch.arange(3 * EXAMPLES).reshape(EXAMPLES, 3) % 7, "y": y}
 
 
 def classes() -> Batch:
-    y = torch.arange(LINES) % 3
+    y = torch.arange(EXAMPLES) % 3
     y[2] = -100
-    return {"x": torch.randn((LINES, 4), generator=torch.Generator().manual_seed(1)), "y": y}
+    return {"x": torch.randn((EXAMPLES, 4), generator=torch.Generator().manual_seed(1)), "y": y}
 
 
 def gaps() -> Batch:
-    x, y = classes()["x"], torch.randn((LINES, 3), generator=torch.Generator().manual_seed(2))
-    mask = (torch.arange(3 * LINES).reshape(LINES, 3) % 4 > 0).float()
+    x, y = classes()["x"], torch.randn((EXAMPLES, 3), generator=torch.Generator().manual_seed(2))
+    mask = (torch.arange(3 * EXAMPLES).reshape(EXAMPLES, 3) % 4 > 0).float()
     mask[2] = 0
     return {"x": x, "mask": mask, "y": y}
 
@@ -80,10 +81,10 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], Loss, list[FieldSpec], Callable[
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("arithmetic", [pytest.param("stock", marks=pytest.mark.slow), "exact/3"])
-def test_a_round_applies_the_gradient_of_the_mean_over_all_its_lines(name: str, arithmetic: str) -> None:
-    make, loss, fields, lines = KINDS[name]
+def test_a_round_applies_the_gradient_of_the_mean_over_all_its_examples(name: str, arithmetic: str) -> None:
+    make, loss, fields, examples = KINDS[name]
     torch.manual_seed(0)
-    model, batch = make(), lines()
+    model, batch = make(), examples()
     captured = capture(model, loss, fields, arithmetic, batch)
     average = _round(captured.program, captured.state, batch, CUT)
     value = loss(model, *batch.values())  # type: ignore[operator]
@@ -94,7 +95,7 @@ def test_a_round_applies_the_gradient_of_the_mean_over_all_its_lines(name: str, 
 
 
 def _round(program: Program, state: Batch, batch: Batch, cut: tuple[int, ...], steps: int = 1) -> Batch:
-    """What a round of these fragments applies, by name."""
+    """What a round of these shards applies, by name."""
     layout = update_layout(program)
     execute = TaskExecutor(program, steps, 0.1)
     weights = Weights(program, optimizer_from({"name": "sgd", "lr": 0.1}), _memory(program))
@@ -114,15 +115,15 @@ def _memory(program: Program) -> np.ndarray:
 
 def test_a_round_without_any_label_changes_nothing() -> None:
     torch.manual_seed(0)
-    captured = capture(words(), tokens, TOKENS, lines=labelled())
+    captured = capture(words(), tokens, TOKENS, examples=labelled())
     batch = {name: value[2:3] for name, value in labelled().items()}
     assert all(not value.any() for value in _round(captured.program, captured.state, batch, (0, 1)).values())
 
 
-def test_local_steps_divide_by_their_own_divisors_and_give_the_lines() -> None:
+def test_local_steps_divide_by_their_own_divisors_and_give_the_examples() -> None:
     torch.manual_seed(0)
     model, batch = words(), {name: value[4:8] for name, value in labelled().items()}
-    captured = capture(model, tokens, TOKENS, lines=labelled())
+    captured = capture(model, tokens, TOKENS, examples=labelled())
     found = _round(captured.program, captured.state, batch, (0, 4), steps=2)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     for part in (slice(0, 2), slice(2, 4)):
@@ -136,8 +137,8 @@ def test_local_steps_divide_by_their_own_divisors_and_give_the_lines() -> None:
     assert found["divisor"] == 4
 
 
-def test_a_mean_over_lines_alone_has_no_divisor() -> None:
-    captured = capture(nn.Linear(4, 3), lambda m, x, mask, y: functional.mse_loss(m(x), y), GAPS, lines=gaps())
+def test_a_mean_over_examples_alone_has_no_divisor() -> None:
+    captured = capture(nn.Linear(4, 3), lambda m, x, mask, y: functional.mse_loss(m(x), y), GAPS, examples=gaps())
     assert "divisor" not in dict(captured.program.outputs)
 
 
@@ -146,4 +147,4 @@ def test_two_means_over_unlike_counts_are_refused() -> None:
         return masked(model, x, mask, y) + masked(model, x, 1 - mask, y)
 
     with pytest.raises(UnsupportedError, match="divides by something that depends on the data"):
-        capture(nn.Linear(4, 3), both, GAPS, lines=gaps())
+        capture(nn.Linear(4, 3), both, GAPS, examples=gaps())

@@ -12,11 +12,11 @@ from podlt.errors import UnsupportedError
 from podlt.program.embedding_bags import embedding_bag
 
 WORDS, WIDTH = 9, 3
-LINES = torch.tensor([[1, 2, 2, 5], [1, 1, 1, 1], [8, 0, 1, 3]])
-ROW = LINES.flatten()
+EXAMPLES = torch.tensor([[1, 2, 2, 5], [1, 1, 1, 1], [8, 0, 1, 3]])
+ROW = EXAMPLES.flatten()
 CASES: dict[str, dict[str, Any]] = {
-    "lines": {"input": LINES},
-    "lines with padding, one of nothing else": {"input": LINES, "padding_idx": 1},
+    "examples": {"input": EXAMPLES},
+    "examples with padding, one of nothing else": {"input": EXAMPLES, "padding_idx": 1},
     "runs": {"input": ROW, "offsets": torch.tensor([0, 5, 6])},
     "runs with an empty one in the middle and at the end": {"input": ROW, "offsets": torch.tensor([0, 5, 5, 9, 12])},
     "runs with their end": {"input": ROW, "offsets": torch.tensor([0, 4, 12]), "include_last_offset": True},
@@ -39,7 +39,7 @@ def test_bags_and_their_gradients_are_pytorchs(case: str, mode: str) -> None:
         torch.testing.assert_close(own, theirs)
 
 
-@pytest.mark.parametrize("case", ["lines", "runs"])
+@pytest.mark.parametrize("case", ["examples", "runs"])
 def test_each_word_has_its_weight_in_a_sum(case: str) -> None:
     given = CASES[case]
     weight, each = torch.randn(WORDS, WIDTH), torch.rand(given["input"].shape)
@@ -53,4 +53,4 @@ def test_each_word_has_its_weight_in_a_sum(case: str) -> None:
 @pytest.mark.parametrize("option", [{"max_norm": 1.0}, {"scale_grad_by_freq": True}])
 def test_weights_that_change_and_gradients_by_frequency_are_refused(option: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedError, match="max_norm or scale_grad_by_freq"):
-        embedding_bag(LINES, torch.ones(WORDS, WIDTH), **option)
+        embedding_bag(EXAMPLES, torch.ones(WORDS, WIDTH), **option)

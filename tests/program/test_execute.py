@@ -30,9 +30,9 @@ def room(case: Case) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", ["mlp", "pooled"])
-def test_local_steps_are_plain_gradient_descent_over_parts_of_the_fragment(captured: Get, name: str) -> None:
-    case, lines, steps, lr = captured(name), 8, 3, 0.05
-    batch, found = case.batch(lines), room(case)
+def test_local_steps_are_plain_gradient_descent_over_parts_of_the_shard(captured: Get, name: str) -> None:
+    case, examples, steps, lr = captured(name), 8, 3, 0.05
+    batch, found = case.batch(examples), room(case)
     executor = Executor(case.program)
     executor.run_local_steps(case.state, batch, 0, found, steps, SGD(lr=lr))
     own, total = {k: v.clone() for k, v in case.state.items()}, torch.zeros(())
@@ -48,20 +48,20 @@ def test_local_steps_are_plain_gradient_descent_over_parts_of_the_fragment(captu
     torch.testing.assert_close(found["loss"], total)
     for key, value in found.items():
         if key.startswith("grad:"):
-            expected = (case.state["param:" + key[5:]] - own["param:" + key[5:]]) * lines
+            expected = (case.state["param:" + key[5:]] - own["param:" + key[5:]]) * examples
             torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
         elif key.startswith("buffer:"):
-            torch.testing.assert_close(value, own[key] * (lines if own[key].is_floating_point() else 1))
+            torch.testing.assert_close(value, own[key] * (examples if own[key].is_floating_point() else 1))
 
 
 def test_local_steps_by_adamw_are_pytorchs_with_a_fresh_state(captured: Get) -> None:
-    case, lines, steps = captured("mlp"), 9, 3
-    batch, found, executor = case.batch(lines), room(case), Executor(case.program)
+    case, examples, steps = captured("mlp"), 9, 3
+    batch, found, executor = case.batch(examples), room(case), Executor(case.program)
     rule = local_rule({"name": "adamw", "weight_decay": 0.1, "betas": [0.8, 0.95]}, 0.01)
     executor.run_local_steps(case.state, batch, 0, found, steps, rule)
     own = {k: torch.nn.Parameter(v.clone()) for k, v in case.state.items() if k.startswith("param:")}
     theirs = torch.optim.AdamW(own.values(), lr=0.01, betas=(0.8, 0.95), weight_decay=0.1)
-    for start in range(0, lines, 3):
+    for start in range(0, examples, 3):
         part = room(case)
         state = case.state | {k: v.detach() for k, v in own.items()}
         executor.run(state, {k: v[start : start + 3].clone() for k, v in batch.items()}, 0, part)
@@ -69,7 +69,7 @@ def test_local_steps_by_adamw_are_pytorchs_with_a_fresh_state(captured: Get) -> 
             parameter.grad = part["grad:" + key[6:]] / 3
         theirs.step()
     for key, parameter in own.items():
-        expected = (case.state[key] - parameter.detach()) * lines
+        expected = (case.state[key] - parameter.detach()) * examples
         torch.testing.assert_close(found["grad:" + key[6:]], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -87,7 +87,7 @@ def test_a_program_says_by_what_its_local_steps_go_and_nothing_else(captured: Ge
             local_rule(wrong, 0.1)
 
 
-def test_more_local_steps_than_lines_are_one_line_each(captured: Get) -> None:
+def test_more_local_steps_than_examples_are_one_line_each(captured: Get) -> None:
     case = captured("mlp")
     many, few, executor = room(case), room(case), Executor(case.program)
     executor.run_local_steps(case.state, case.batch(3), 0, many, 50, SGD(lr=0.1))

@@ -72,10 +72,10 @@ def test_a_wrong_shape_or_attribute_is_refused_where_the_right_one_is_taken(
     arguments, options = next(given for given in calls(name) if given[0][position] is not None)
     kinds = result_types(name, arguments, options)
     for arithmetic in ("stock", "exact/2"):
-        validate(program_of(name, arguments, options, kinds, arithmetic), max_bytes=BOUND, lines=3)
+        validate(program_of(name, arguments, options, kinds, arithmetic), max_bytes=BOUND, examples=3)
         wrong = [change(a) if i == position else a for i, a in enumerate(arguments)]
         with pytest.raises(InvalidProofError, match=f"program: node 1 .{name}"):
-            validate(program_of(name, wrong, options, kinds, arithmetic), max_bytes=BOUND, lines=3)
+            validate(program_of(name, wrong, options, kinds, arithmetic), max_bytes=BOUND, examples=3)
 
 
 @pytest.mark.parametrize("arithmetic", ["stock", "exact/2"])
@@ -85,7 +85,7 @@ def test_a_class_that_there_is_not_is_refused_when_the_loss_is_run(name: str, ta
     """Where nothing is reduced, PyTorch's kernels write at any class (torch 2.13)."""
     arguments, options = next(given for given in calls(name) if given[0][4] == 0)
     program = program_of(name, arguments, options, result_types(name, arguments, options), arithmetic)
-    validate(program, max_bytes=BOUND, lines=3)
+    validate(program, max_bytes=BOUND, examples=3)
     tensors = [a for a in arguments if isinstance(a, torch.Tensor)]
     state = {f"frozen:{2 + i}": Guarded(a) for i, a in enumerate(tensors)}
     state["param:w"] = Guarded(torch.zeros(2))

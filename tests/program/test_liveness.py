@@ -30,12 +30,12 @@ class Deep(nn.Module):
         return self.head(x)
 
 
-def peak_bytes(program: Program, lines: int) -> int:
+def peak_bytes(program: Program, examples: int) -> int:
     """The most that values take at once, without inputs, outputs and views."""
     outputs, live, peak = {value for _, value in program.outputs}, 0, 0
 
     def size(value: int) -> int:
-        return prod(program.types[value].at(lines)) * ITEM_BYTES[program.types[value].dtype]
+        return prod(program.types[value].at(examples)) * ITEM_BYTES[program.types[value].dtype]
 
     made = {v for n in program.nodes if n.operation not in VIEWS for v in n.outputs} - outputs
     for node, dying in zip(program.nodes, last_uses(program), strict=True):

@@ -1,4 +1,4 @@
-"""Named losses: PyTorch's values and shapes, a sum over lines; nothing is broadcast, no number is cut to a class."""
+"""Named losses: PyTorch's values and shapes, a sum over examples; nothing is broadcast, no number is cut to a class."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ AS_PYTORCH: dict[str, tuple[str, Callable[..., torch.Tensor], torch.Tensor, torc
 
 
 @pytest.mark.parametrize("name", AS_PYTORCH)
-def test_a_named_loss_is_pytorchs_mean_times_the_lines(name: str) -> None:
+def test_a_named_loss_is_pytorchs_mean_times_the_examples(name: str) -> None:
     loss, reference, output, label = AS_PYTORCH[name]
     torch.testing.assert_close(NAMED[loss](output, label), reference(output, label) * N, rtol=1e-5, atol=1e-5)
 

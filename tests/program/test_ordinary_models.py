@@ -221,36 +221,36 @@ def test_state_in_a_plain_attribute_is_refused_by_its_name_with_the_cure(
         capture(nn.Sequential(make()), "cross_entropy", FOUR)
 
 
-def test_a_branch_on_the_number_of_lines_is_refused_where_lines_of_the_data_show_it() -> None:
+def test_a_branch_on_the_number_of_examples_is_refused_where_examples_of_the_data_show_it() -> None:
     model = layer(lambda self, x: inner(self, x) * (2 if x.shape[0] > 20 else 1))
     capture(model, "cross_entropy", FOUR)
     with pytest.raises(UnsupportedError, match="on a batch of 24"):
-        capture(model, "cross_entropy", FOUR, lines=lines_of(FOUR, 24))
+        capture(model, "cross_entropy", FOUR, examples=lines_of(FOUR, 24))
 
 
-def test_a_branch_on_the_number_of_lines_is_refused_where_the_largest_fragment_shows_it() -> None:
+def test_a_branch_on_the_number_of_examples_is_refused_where_the_largest_shard_shows_it() -> None:
     model = layer(lambda self, x: inner(self, x) * (2 if x.shape[0] > 200 else 1))
     capture(model, "cross_entropy", FOUR, most=200)
     with pytest.raises(UnsupportedError, match="on a batch of 201"):
         capture(model, "cross_entropy", FOUR, most=201)
 
 
-def test_a_step_that_is_written_otherwise_for_many_lines_and_computes_the_same_is_taken() -> None:
+def test_a_step_that_is_written_otherwise_for_many_examples_and_computes_the_same_is_taken() -> None:
     model = layer(lambda self, x: inner(self, x) * 2 if x.shape[0] > 200 else inner(self, x) + inner(self, x))
     capture(model, "cross_entropy", FOUR, most=300)
 
 
-def test_a_class_out_of_range_is_found_in_lines_of_the_data() -> None:
+def test_a_class_out_of_range_is_found_in_examples_of_the_data() -> None:
     with pytest.raises(UnsupportedError, match="out of bounds"):
-        capture(nn.Linear(4, 3), "cross_entropy", FOUR, lines={"x": torch.rand(2, 4), "y": torch.tensor([0, 3])})
+        capture(nn.Linear(4, 3), "cross_entropy", FOUR, examples={"x": torch.rand(2, 4), "y": torch.tensor([0, 3])})
 
 
 def test_a_loss_that_is_not_finite_is_named() -> None:
-    with pytest.raises(UnsupportedError, match="its loss is nan on the lines"):
+    with pytest.raises(UnsupportedError, match="its loss is nan on the examples"):
         capture(nn.Linear(4, 3), lambda m, x, y: (m(x) - 100).log().sum(1), FOUR)
 
 
-def test_the_line_of_a_users_loss_is_named() -> None:
+def test_the_example_of_a_users_loss_is_named() -> None:
     def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return torch.special.i0e(model(x)).sum(1)
 

@@ -17,8 +17,8 @@ def looks(budget: OutlierBudget, squares: list[float], *, false: bool = False) -
     """One round: what is executed, in order, if whatever is executed turns out to be true, or false."""
     budget.begin_round()
     executed: list[int] = []
-    while (fragment := budget.choose(squares, executed)) is not None:
-        executed.append(fragment)
+    while (shard := budget.choose(squares, executed)) is not None:
+        executed.append(shard)
         budget.convicted(int(false))
     return executed
 

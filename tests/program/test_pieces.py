@@ -18,14 +18,14 @@ from podlt.execution.task_executor import TaskExecutor
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import update_layout
-from podlt.program.memory import MemoryNeedError, most_lines, peak_bytes
+from podlt.program.memory import MemoryNeedError, most_examples, peak_bytes
 from podlt.program.pieces import PieceSums, piece_bounds, piece_seed
-from podlt.program.validate import check_lines, validate
+from podlt.program.validate import check_examples, validate
 
 from .zoo import Case
 
 TOKENS = [FieldSpec("x", "i64", (3,), None, "input"), FieldSpec("y", "i64", (3,), None, "label")]
-LINES = 8
+EXAMPLES = 8
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +40,17 @@ def worded() -> Captured:
     return capture(model, loss, TOKENS, "exact/2", batch())
 
 
-def batch(start: int = 0, stop: int = LINES) -> dict[str, torch.Tensor]:
-    x, y = torch.arange(3 * LINES).reshape(LINES, 3) % 7, torch.arange(3 * LINES).reshape(LINES, 3) % 5
+def batch(start: int = 0, stop: int = EXAMPLES) -> dict[str, torch.Tensor]:
+    x, y = torch.arange(3 * EXAMPLES).reshape(EXAMPLES, 3) % 7, torch.arange(3 * EXAMPLES).reshape(EXAMPLES, 3) % 5
     y[0, 1:], y[2] = -100, -100
     return {"x": x[start:stop].clone(), "y": y[start:stop].clone()}
 
 
-def update(program: Program, state: dict[str, torch.Tensor], lines: dict[str, torch.Tensor], seed: int) -> np.ndarray:
+def update(
+    program: Program, state: dict[str, torch.Tensor], examples: dict[str, torch.Tensor], seed: int
+) -> np.ndarray:
     out = np.zeros(update_layout(program).nbytes, np.uint8)
-    TaskExecutor(program, 1, None)(state, lines, seed.to_bytes(8, "big") + bytes(24), out)
+    TaskExecutor(program, 1, None)(state, examples, seed.to_bytes(8, "big") + bytes(24), out)
     return out
 
 
@@ -64,7 +66,7 @@ def real_sum(values: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.from_numpy(np.array(found, np.float32)).reshape(values[0].shape)
 
 
-def test_pieces_share_the_lines_evenly() -> None:
+def test_pieces_share_the_examples_evenly() -> None:
     assert piece_bounds(8, 3) == [(0, 2), (2, 5), (5, 8)]
     assert piece_bounds(8, 0) == piece_bounds(8, 8) == piece_bounds(8, 100) == [(0, 8)]
     assert piece_bounds(3, 1) == [(0, 1), (1, 2), (2, 3)]
@@ -72,7 +74,7 @@ def test_pieces_share_the_lines_evenly() -> None:
 
 
 def test_the_update_of_a_task_is_that_of_its_pieces_added_exactly_and_rounded_once(worded: Captured) -> None:
-    program = replace(worded.program, micro_lines=3)
+    program = replace(worded.program, micro_batch_size=3)
     views = update_layout(program).views
     found = views(update(program, worded.state, batch(), seed=7))
     parts = [
@@ -89,7 +91,7 @@ def test_the_update_of_a_task_is_that_of_its_pieces_added_exactly_and_rounded_on
 
 
 def test_a_task_of_one_piece_has_the_bits_that_it_has_without_pieces(worded: Captured) -> None:
-    program = replace(worded.program, micro_lines=LINES)
+    program = replace(worded.program, micro_batch_size=EXAMPLES)
     found, whole = (update(one, worded.state, batch(), seed=3) for one in (program, worded.program))
     assert np.array_equal(found, whole)
     assert program.digest != worded.program.digest
@@ -97,10 +99,10 @@ def test_a_task_of_one_piece_has_the_bits_that_it_has_without_pieces(worded: Cap
 
 def test_pieces_are_no_other_gradient_than_the_whole(captured: Callable[[str], Case]) -> None:
     case = captured("cnn")
-    lines = case.batch(7)
+    examples = case.batch(7)
     views = update_layout(case.program).views
-    whole = views(update(case.program, case.state, lines, 0))
-    found = views(update(replace(case.program, micro_lines=2), case.state, lines, 0))
+    whole = views(update(case.program, case.state, examples, 0))
+    found = views(update(replace(case.program, micro_batch_size=2), case.state, examples, 0))
     for name, value in whole.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-4)
 
@@ -140,30 +142,32 @@ def test_a_sum_of_pieces_that_is_not_finite_stays_so() -> None:
 
 
 def test_local_steps_are_executed_in_pieces(worded: Captured) -> None:
-    program = replace(worded.program, micro_lines=2)
+    program = replace(worded.program, micro_batch_size=2)
     out = np.zeros(update_layout(program).nbytes, np.uint8)
     TaskExecutor(program, 2, 0.1)(worded.state, batch(), bytes(32), out)
-    assert float(update_layout(program).views(out)["divisor"]) == LINES
+    assert float(update_layout(program).views(out)["divisor"]) == EXAMPLES
 
 
-def test_a_program_says_how_many_lines_a_piece_has(worded: Captured) -> None:
-    program = replace(worded.program, micro_lines=3)
+def test_a_program_says_how_many_examples_a_piece_has(worded: Captured) -> None:
+    program = replace(worded.program, micro_batch_size=3)
     assert Program.from_bytes(program.to_bytes()) == program
-    assert "micro_lines" not in worded.program.to_document()
+    assert "micro_batch_size" not in worded.program.to_document()
     for wrong in (0, -1, True, 1.5, None, 2**31):
-        with pytest.raises(InvalidProofError, match="micro_lines"):
-            Program.from_bytes(to_json(worded.program.to_document() | {"micro_lines": wrong}))
+        with pytest.raises(InvalidProofError, match="micro_batch_size"):
+            Program.from_bytes(to_json(worded.program.to_document() | {"micro_batch_size": wrong}))
 
 
 def test_memory_is_that_of_a_piece(worded: Captured) -> None:
     program = worded.program
     room = peak_bytes(program, 16, is_summed=True)[0]
-    fits = most_lines(program, room)
+    fits = most_examples(program, room)
     assert fits == 16
-    with pytest.raises(MemoryNeedError, match=r"1024 lines of this model take more than .* set training.micro_lines"):
-        validate(program, lines=1024, max_bytes=room)
-    pieces = replace(program, micro_lines=fits)
-    validate(pieces, lines=1024, max_bytes=room)
-    check_lines(pieces, 1000, room)
-    with pytest.raises(MemoryNeedError, match="17 lines"):
-        check_lines(replace(program, micro_lines=17), 17 * 5, room)
+    with pytest.raises(
+        MemoryNeedError, match=r"1024 examples of this model take more than .* set training.micro_batch_size"
+    ):
+        validate(program, examples=1024, max_bytes=room)
+    pieces = replace(program, micro_batch_size=fits)
+    validate(pieces, examples=1024, max_bytes=room)
+    check_examples(pieces, 1000, room)
+    with pytest.raises(MemoryNeedError, match="17 examples"):
+        check_examples(replace(program, micro_batch_size=17), 17 * 5, room)

@@ -1,4 +1,4 @@
-"""Learning rates against PyTorch's schedulers, and as functions of the lines that a run has seen."""
+"""Learning rates against PyTorch's schedulers, and as functions of the examples that a run has seen."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from podlt.program.optimizer import optimizer_from
 from podlt.program.schedule import Horizon
 
 STEPS = 40
-RUN = Horizon(lines=400, epochs=10, per_round=100)
+RUN = Horizon(examples=400, epochs=10, per_round=100)
 
 
-def rates(horizon: Horizon | None = RUN, lines: int = RUN.per_round, **spec: Any) -> list[float]:
-    """Ours, after so many lines a step, until the run has seen them all."""
+def rates(horizon: Horizon | None = RUN, examples: int = RUN.per_round, **spec: Any) -> list[float]:
+    """Ours, after so many examples a step, until the run has seen them all."""
     optimizer = optimizer_from({"name": "sgd", "lr": 1.0, **spec}, horizon)
-    return [optimizer.factor(seen) for seen in range(0, STEPS * RUN.per_round, lines)]
+    return [optimizer.factor(seen) for seen in range(0, STEPS * RUN.per_round, examples)]
 
 
 def pytorch_rates(make: Callable[[torch.optim.Optimizer], LRScheduler]) -> list[float]:
@@ -63,9 +63,9 @@ def test_a_schedule_is_pytorchs_over_a_whole_run(
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd", "onecycle"])
-def test_smaller_rounds_have_the_rates_of_the_lines_that_were_seen(schedule: str) -> None:
+def test_smaller_rounds_have_the_rates_of_the_examples_that_were_seen(schedule: str) -> None:
     """Whoever leaves makes rounds smaller, and more of them: none of them comes after the schedule's end."""
-    full, half = rates(schedule=schedule), rates(schedule=schedule, lines=50)
+    full, half = rates(schedule=schedule), rates(schedule=schedule, examples=50)
     assert half[::2] == full
     assert min(half) > 0
 
@@ -76,7 +76,7 @@ def test_a_schedule_given_in_epochs_is_that_in_steps() -> None:
 
 
 def test_more_epochs_stretch_what_is_left() -> None:
-    longer = Horizon(RUN.lines, 2 * RUN.epochs, RUN.per_round)
+    longer = Horizon(RUN.examples, 2 * RUN.epochs, RUN.per_round)
     assert rates(longer, schedule="linear")[20] == rates(schedule="linear")[10]
 
 

@@ -30,7 +30,7 @@ from podlt.program.validate import validate
 from .zoo import Case, case
 
 Get = Callable[[str], Case]
-LINES = 3
+EXAMPLES = 3
 SHORT = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 WITHOUT_COMPILER = {
     *("view", "_unsafe_view", "t", "transpose", "permute", "expand", "unsqueeze", "squeeze", "select", "slice"),
@@ -76,7 +76,7 @@ def seeds() -> list[tuple[str, list[Any]]]:
         program = case(name).program
         for node in program.nodes:
             if node.operation in RULES and not node.keywords:
-                call = (node.operation, [given_types(program, item, LINES) for item in node.arguments])
+                call = (node.operation, [given_types(program, item, EXAMPLES) for item in node.arguments])
                 found[str(call)] = call
     for operation, arguments, options in samples(exact_table(2)):
         if operation in RULES and not options:
@@ -171,7 +171,7 @@ def test_no_rule_answers_otherwise_than_pytorch_or_where_it_refuses(call: tuple[
 @pytest.mark.parametrize("name", ["cnn", "pooled", "gpt-dropout", pytest.param("gru", marks=pytest.mark.slow)])
 def test_common_models_need_nothing_that_imports_a_compiler(captured: Get, name: str) -> None:
     program = captured(name).program
-    left = {node.operation for i, node in enumerate(program.nodes) if infer(program, i, LINES) is None}
+    left = {node.operation for i, node in enumerate(program.nodes) if infer(program, i, EXAMPLES) is None}
     assert {operation.partition(".")[0] for operation in left} <= WITHOUT_COMPILER
 
 

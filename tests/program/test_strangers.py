@@ -16,7 +16,7 @@ from podlt.program.ir import FieldSpec, Program, TensorType
 from podlt.program.layout import Layout, update_layout
 from podlt.program.optimizer import optimizer_from
 from podlt.program.schedule import Schedule, cosine_of_pi
-from podlt.program.validate import check_lines, validate
+from podlt.program.validate import check_examples, validate
 
 B = {"B": [1, 0]}
 
@@ -44,26 +44,26 @@ def test_a_slice_whose_bounds_change_their_sign_is_refused_before_it_runs() -> N
     program = stranger(nodes, [["f32", [{"B": [1, 0]}, 4]]])
     with pytest.raises(InvalidProofError):
         validate(program)
-        for lines in range(1, 64):
-            check_lines(program, lines)
+        for examples in range(1, 64):
+            check_examples(program, examples)
 
 
-def test_a_size_that_shrinks_with_the_lines_is_bounded_where_it_is_large() -> None:
+def test_a_size_that_shrinks_with_the_examples_is_bounded_where_it_is_large() -> None:
     shape = [{"B": [-(2**20), 2**30]}, {"B": [-1, 1024]}]
     program = stranger([["full.default", [shape, 0.0], {"dtype": {"t": "f32"}}, [2]]], [["f32", shape]])
     with pytest.raises(InvalidProofError, match="bytes"):
-        check_lines(program, 20)
+        check_examples(program, 20)
 
 
-def test_a_squeeze_that_drops_the_lines_where_there_is_one_is_refused_for_one_line() -> None:
+def test_a_squeeze_that_drops_the_examples_where_there_is_one_is_refused_for_one_line() -> None:
     nodes = [["squeeze.default", [{"v": 1}], {}, [2]]]
     program = stranger(nodes, [["f32", [B, 4]]])
     validate(program)
     with pytest.raises(InvalidProofError, match="declared"):
-        check_lines(program, 1)
+        check_examples(program, 1)
 
 
-def test_an_executor_checks_a_number_of_lines_before_it_runs_with_it() -> None:
+def test_an_executor_checks_a_number_of_examples_before_it_runs_with_it() -> None:
     nodes = [["squeeze.default", [{"v": 1}], {}, [2]]]
     program = stranger(nodes, [["f32", [B, 4]]])
     execute = TaskExecutor(program, 1, None)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from podlt.errors import UnsupportedError
-from podlt.program import eager, line_sums
+from podlt.program import eager, example_sums
 from podlt.program.capture import capture
 from podlt.program.eager import GivenDraws, eager_step
 from podlt.program.ir import FieldSpec
@@ -67,8 +67,8 @@ def test_parameters_that_are_widened_when_used_give_the_gradients_of_wide_ones(m
 @pytest.fixture
 def as_if_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eager, "WIDENED_WHEN_USED", 0)
-    monkeypatch.setattr(line_sums, "HELD_BYTES", 0)
-    monkeypatch.setattr(line_sums, "PACKED", 0)
+    monkeypatch.setattr(example_sums, "HELD_BYTES", 0)
+    monkeypatch.setattr(example_sums, "PACKED", 0)
 
 
 @pytest.mark.usefixtures("as_if_large")
@@ -77,7 +77,7 @@ def test_a_large_model_is_captured_to_the_same_program() -> None:
 
 
 @pytest.mark.usefixtures("as_if_large")
-def test_a_large_model_whose_lines_see_each_other_is_refused() -> None:
+def test_a_large_model_whose_examples_see_each_other_is_refused() -> None:
     class Centred(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -94,7 +94,7 @@ def test_a_large_model_whose_lines_see_each_other_is_refused() -> None:
 def test_what_is_left_of_a_packed_output_is_found_down_to_the_tolerance() -> None:
     whole = torch.linspace(-3, 3, 1001, dtype=torch.float64)
     for off, expected in ((0.0, False), (1e-6, True), (float("nan"), True), (float("inf"), True)):
-        rest = line_sums._PackedRest(whole)
+        rest = example_sums._PackedRest(whole)
         rest.take(whole * 0.25)
         part = whole * 0.75
         part[17] += off

@@ -86,7 +86,7 @@ def test_a_loop_over_the_batch_is_refused() -> None:
 
 
 def test_a_constant_that_depends_on_a_lines_place_in_the_batch_is_refused() -> None:
-    refused(lambda self, x: self.a(x) * torch.arange(x.shape[0])[:, None], "how the lines are dealt")
+    refused(lambda self, x: self.a(x) * torch.arange(x.shape[0])[:, None], "how the examples are dealt")
 
 
 def test_a_value_taken_out_of_a_tensor_is_refused_with_its_place() -> None:
@@ -203,5 +203,5 @@ def test_parameters_of_another_type_are_refused() -> None:
 
 
 def test_a_term_beside_the_lines_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="must be a sum over lines"):
+    with pytest.raises(UnsupportedError, match="must be a sum over examples"):
         capture(Two(), lambda m, x, y: (m(x) - y).square().sum() + m.a.weight.square().sum(), NUMBERS)

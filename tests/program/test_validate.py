@@ -24,7 +24,7 @@ from .zoo import Case
 
 Get = Callable[[str], Case]
 BOUND = 2**28
-LINES = 3
+EXAMPLES = 3
 B = {"B": [1, 0]}
 
 
@@ -257,7 +257,7 @@ def run_any(program: Program) -> None:
     state = memory.views(np.zeros(memory.nbytes, np.uint8))
     layout = update_layout(program)
     batch = {
-        name.removeprefix("batch:"): torch.zeros(kind.at(LINES), dtype=TORCH_DTYPES[kind.dtype])
+        name.removeprefix("batch:"): torch.zeros(kind.at(EXAMPLES), dtype=TORCH_DTYPES[kind.dtype])
         for name, kind in program.named("batch:").items()
     }
     try:

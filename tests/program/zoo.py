@@ -1,4 +1,4 @@
-"""Small models of every kind that a program must hold, each with its loss, its fields and a way to make lines."""
+"""Small models of every kind that a program must hold, each with its loss, its fields and a way to make examples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from podlt.program.ir import FieldSpec, Program
 PIXELS = [FieldSpec("x", "u8", (64,), 1 / 255, "input"), FieldSpec("y", "i64", (), None, "label")]
 TOKENS = [FieldSpec("x", "i64", (6,), None, "input"), FieldSpec("y", "i64", (6,), None, "label")]
 FEW_TOKENS = [FieldSpec("x", "i64", (3,), None, "input"), FieldSpec("y", "i64", (3,), None, "label")]
-"""For programs that grow with the positions of a line."""
+"""For programs that grow with the positions of an example."""
 
 TABLE = [
     FieldSpec("numeric", "f32", (4,), None, "input"),
@@ -83,12 +83,12 @@ class Case:
     program: Program
     state: Mapping[str, torch.Tensor]
 
-    def batch(self, lines: int, seed: int = 0) -> dict[str, torch.Tensor]:
-        """Lines of the right types; whole numbers are 0 or 1, which every vocabulary and label here has."""
+    def batch(self, examples: int, seed: int = 0) -> dict[str, torch.Tensor]:
+        """Examples of the right types; whole numbers are 0 or 1, which every vocabulary and label here has."""
         generator = torch.Generator().manual_seed(seed)
         found = {}
         for field in self.fields:
-            shape = (lines, *field.shape)
+            shape = (examples, *field.shape)
             if field.dtype == "f32":
                 found[field.name] = torch.rand(shape, generator=generator)
             else:

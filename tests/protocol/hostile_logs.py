@@ -20,11 +20,11 @@ Make = Callable[[int], Iterator[e.Entry]]
 CHAIN = HashChain(digest("cost/1"), 2)
 
 
-def begun(lines: int, block_lines: int, options: RuleOptions = CLASSIC, epochs: int = 1) -> e.Begin:
+def begun(examples: int, batch_size: int, options: RuleOptions = CLASSIC, epochs: int = 1) -> e.Begin:
     none = bytes(32)
     return e.Begin(
         at=1, manager=none, nonce=none, recipe=none, program=none, arithmetic=none, data=none, test=e.NO_TEST,
-        parameters=none, seed=none, lines=lines, epochs=epochs, block_lines=block_lines, fragment_lines=0,
+        parameters=none, seed=none, examples=examples, epochs=epochs, batch_size=batch_size, shard_size=0,
         local_steps=1, local_lr=None, reward=1, chain_end=CHAIN.end, chain_length=2**40,
         **msgspec.structs.asdict(options),
     )  # fmt: skip
@@ -46,9 +46,9 @@ def joined(number: int, *, seen: int = 0, deposit: int = 0, operator: str = "") 
     )  # fmt: skip
 
 
-def opening(workers: int, lines: int, spares: int = 2) -> e.Open:
-    fragments = [bytes(32)] * min(workers - spares, lines)
-    return e.Open(at=1, round=0, attempt=0, epoch=0, offset=0, lines=lines, parameters=bytes(32), fragments=fragments)
+def opening(workers: int, examples: int, spares: int = 2) -> e.Open:
+    shards = [bytes(32)] * min(workers - spares, examples)
+    return e.Open(at=1, round=0, attempt=0, epoch=0, offset=0, examples=examples, parameters=bytes(32), shards=shards)
 
 
 def all_join(n: int) -> Iterator[e.Entry]:
@@ -143,7 +143,7 @@ def played(
     lies: bool = False,
     lost: int = 0,
 ) -> Iterator[e.Entry]:
-    """A whole round, whose every fragment has a verdict.
+    """A whole round, whose every shard has a verdict.
 
     Args:
         operators: worker -> who runs it.
@@ -181,20 +181,20 @@ def played(
     yield said(e.Commit(at=1, round=0, commitments=commitments))
     yield said(e.Reveal(at=1, round=0, secret=CHAIN.secret(0), openings=openings))
     round = state.revealed
-    for fragment in round.due():
-        judgement = judge(round.answers[fragment], vote=False, own=fragment in round.own, executed=update)
+    for shard in round.due():
+        judgement = judge(round.answers[shard], vote=False, own=shard in round.own, executed=update)
         assert judgement is not None
         outcome, reason, accepted, convicted = msgspec.structs.astuple(judgement)
         yield said(
             e.Verdict(
-                at=1, round=0, fragment=fragment, outcome=outcome, reason=reason, accepted=accepted, convicted=convicted
+                at=1, round=0, shard=shard, outcome=outcome, reason=reason, accepted=accepted, convicted=convicted
             )
         )
     yield said(e.Apply(at=1, round=0, update=update, parameters=update, loss=0.0, clipped=[]))
     yield said(e.Pay(at=1, round=0, transfers=state.owed(state.earned())))
 
 
-def every_fragment_is_checked_and_the_managers_own(n: int) -> Iterator[e.Entry]:
+def every_shard_is_checked_and_the_managers_own(n: int) -> Iterator[e.Entry]:
     yield from played(n, guarded(1.0, 1.0))
 
 
@@ -228,7 +228,7 @@ def all_leave_and_are_paid_together(n: int) -> Iterator[e.Entry]:
 
 
 PLAYED = [
-    every_fragment_is_checked_and_the_managers_own,
+    every_shard_is_checked_and_the_managers_own,
     everybody_is_convicted,
     one_operator_runs_all,
     one_operator_runs_nearly_all,

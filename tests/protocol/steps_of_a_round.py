@@ -13,8 +13,8 @@ from podlt.protocol.rules import RunState
 from podlt.sim.players import Player
 from podlt.sim.world import Scenario, World
 
-SCENARIO = Scenario(lines=40, block_lines=10, protocol=CLASSIC)
-HIDDEN = Scenario(lines=40, block_lines=10, protocol=GUARDED)
+SCENARIO = Scenario(examples=40, batch_size=10, protocol=CLASSIC)
+HIDDEN = Scenario(examples=40, batch_size=10, protocol=GUARDED)
 """The same by the two sets of rules."""
 
 
@@ -43,7 +43,7 @@ def joining(world: World, player: Player, *, worker: int | None = None, deposit:
 def opened(world: World) -> list[Assignment]:
     plan = world.manager.upcoming()
     assert plan is not None
-    return world.manager.open(plan, world.fragments(plan))
+    return world.manager.open(plan, world.shards(plan))
 
 
 def refused(state: RunState, entry: e.Entry) -> InvalidProofError:

@@ -14,7 +14,7 @@ from podlt.protocol.messages import TreeSize
 from podlt.sim.world import MemoryLog, Scenario, World
 from podlt.units import MAX_INT
 
-SCENARIO = Scenario(lines=20, epochs=2, block_lines=10, tested=True, protocol=CLASSIC)
+SCENARIO = Scenario(examples=20, epochs=2, batch_size=10, tested=True, protocol=CLASSIC)
 
 
 def begun(rounds: int = 1, **changes: object) -> tuple[World, MemoryLog]:
@@ -53,7 +53,7 @@ def test_terms_are_not_amended_within_a_round() -> None:
     world, _ = begun()
     plan = world.manager.upcoming()
     assert plan is not None
-    world.manager.open(plan, world.fragments(plan))
+    world.manager.open(plan, world.shards(plan))
     with pytest.raises(InvalidProofError, match="between rounds only"):
         world.manager.amend(3)
 

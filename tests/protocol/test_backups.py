@@ -21,8 +21,8 @@ from podlt.sim.world import Scenario, World
 
 from .steps_of_a_round import answer_in_full, fresh, opened, refused
 
-MANY = Scenario(lines=400, block_lines=40, protocol=ProtocolSpec(checked=0.2, own=0.0, escrow=4))
-"""Ten workers or so, most of whom have a fragment of their own."""
+MANY = Scenario(examples=400, batch_size=40, protocol=ProtocolSpec(checked=0.2, own=0.0, escrow=4))
+"""Ten workers or so, most of whom have a shard of their own."""
 
 
 def begun(workers: int = 10) -> tuple[World, list[Assignment]]:
@@ -31,8 +31,8 @@ def begun(workers: int = 10) -> tuple[World, list[Assignment]]:
 
 
 def lone(world: World, tasks: list[Assignment]) -> Assignment:
-    """A task of a fragment that nobody else has."""
-    return next(a for a in tasks if a.fragment not in world.manager.roles.checked)
+    """A task of a shard that nobody else has."""
+    return next(a for a in tasks if a.shard not in world.manager.roles.checked)
 
 
 def commit(world: World, *assignments: Assignment) -> list[bool]:
@@ -64,7 +64,7 @@ def test_a_backup_answers_and_the_late_one_is_ignored() -> None:
     open_all(world)
     world.manager.reveal()
     round = world.state.revealed
-    assert list(round.answers[late.fragment]) == [backup.holder] and late.fragment not in round.due()
+    assert list(round.answers[late.shard]) == [backup.holder] and late.shard not in round.due()
     assert late.holder not in world.state.earned() and len(world.state.earned()[backup.holder]) == 2
 
 
@@ -78,7 +78,7 @@ def test_both_answer_and_both_are_compared_and_paid() -> None:
     open_all(world)
     world.manager.reveal()
     round = world.state.revealed
-    assert set(round.answers[slow.fragment]) == {slow.holder, backup.holder} and slow.fragment in round.due()
+    assert set(round.answers[slow.shard]) == {slow.holder, backup.holder} and slow.shard in round.due()
     assert len(world.state.earned()[backup.holder]) == 2 and len(world.state.earned()[slow.holder]) == 1
     assert {slow.holder, backup.holder} <= set(round.passed())
 
@@ -104,15 +104,15 @@ def test_a_backup_that_fakes_is_convicted_and_not_who_was_slow() -> None:
     world.manager.commit()
     open_all(world)
     world.manager.reveal()
-    assert world.manager.to_execute() == [slow.fragment]
-    verdicts = world.manager.judge({slow.fragment: world.honest_result(slow.task)})
+    assert world.manager.to_execute() == [slow.shard]
+    verdicts = world.manager.judge({slow.shard: world.honest_result(slow.task)})
     assert [v.convicted for v in verdicts if v.convicted] == [[backup.holder]]
-    assert world.manager.uploads()[slow.fragment] == (slow.seat, slow.holder)
+    assert world.manager.uploads()[slow.shard] == (slow.seat, slow.holder)
 
 
 def test_there_is_one_backup_at_a_time_and_none_of_what_is_answered_or_nobodys() -> None:
     world, tasks = begun()
-    late, other = [a for a in tasks if a.fragment not in world.manager.roles.checked][:2]
+    late, other = [a for a in tasks if a.shard not in world.manager.roles.checked][:2]
     commit(world, other)
     assert world.manager.back_up(other.seat) is None
     first = world.manager.back_up(late.seat)
@@ -136,19 +136,19 @@ def test_a_backup_takes_over_where_the_first_is_lost() -> None:
     world.manager.commit()
     open_all(world)
     world.manager.reveal()
-    assert list(world.state.revealed.answers[late.fragment]) == [backup.holder]
+    assert list(world.state.revealed.answers[late.shard]) == [backup.holder]
     assert world.state.workers[late.holder].left_bound == 1 and world.state.workers[backup.holder].left_bound == 0
 
 
 def test_a_backup_that_nobody_may_take_moves_no_later_draw() -> None:
     """It is not in the log, so whoever replays the round does not count it."""
-    scenario = Scenario(lines=40, block_lines=2, protocol=ProtocolSpec(checked=1.0, own=0.0))
+    scenario = Scenario(examples=40, batch_size=2, protocol=ProtocolSpec(checked=1.0, own=0.0))
     world, log = scripted_world(scenario, 4)
     tasks = opened(world)
     seat = tasks[0].seat
     backups = [world.manager.back_up(a.seat) for a in tasks]
     gone = next(b.holder for b in backups if b is not None and b.seat == seat)
-    pair = [a for a in tasks if a.fragment == tasks[0].fragment]
+    pair = [a for a in tasks if a.shard == tasks[0].shard]
     assert all(world.manager.back_up(a.seat) is None for a in pair)
     again = world.manager.withdraw(gone, "gone")
     assert not again or all(a.holder != gone for a in again)
@@ -184,7 +184,7 @@ def test_a_task_is_backed_up_only_by_somebody_else_who_is_there(
 
 def test_a_third_holder_and_a_backup_of_what_is_committed_are_refused() -> None:
     world, tasks = begun()
-    late, other = [a for a in tasks if a.fragment not in world.manager.roles.checked][:2]
+    late, other = [a for a in tasks if a.shard not in world.manager.roles.checked][:2]
     backup = world.manager.back_up(late.seat)
     assert backup is not None
     third = next(n for n in range(10) if n not in (late.holder, backup.holder))
@@ -232,7 +232,7 @@ def test_in_whatever_order_things_come_the_manager_writes_what_both_verifiers_ac
     rules = ProtocolSpec(checked=data.draw(st.sampled_from([0.0, 0.3, 1.0])), own=0.3, escrow=1)
     workers = data.draw(st.integers(1, 8))
     operators = dict(enumerate(data.draw(st.lists(st.sampled_from(["", "a"]), min_size=8, max_size=8))))
-    scenario = Scenario(lines=60, block_lines=data.draw(st.integers(1, 12)), protocol=rules)
+    scenario = Scenario(examples=60, batch_size=data.draw(st.integers(1, 12)), protocol=rules)
     world, log = scripted_world(scenario, workers, operators=operators)
     manager, state = world.manager, world.state
     waiting = opened(world)

@@ -84,7 +84,7 @@ def test_sixteen_thousand_workers_cost_in_proportion_to_four_thousand(make: Make
 def tiny_rounds(workers: int, rounds: int, rules: ProtocolSpec) -> tuple[World, MemoryLog]:
     """Many workers, and a line a round."""
     log, seed = MemoryLog(), digest("tiny/1")
-    scenario = Scenario(lines=rounds, block_lines=1, protocol=rules)
+    scenario = Scenario(examples=rounds, batch_size=1, protocol=rules)
     world = World(scenario, lambda gossip: [make_player(Player, i, seed, gossip) for i in range(workers)], seed, log)
     world.begin()
     while not world.state.trained:
@@ -118,7 +118,7 @@ def test_a_round_costs_what_its_tasks_cost_however_many_workers_there_are(rules:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rules", RULES)
-def test_rounds_of_a_line_cost_the_same_with_ten_thousand_workers(rules: ProtocolSpec) -> None:
+def test_rounds_of_an_example_cost_the_same_with_ten_thousand_workers(rules: ProtocolSpec) -> None:
     (_, few), (world, many) = tiny_rounds(100, 300, rules), tiny_rounds(10_000, 300, rules)
     assert seconds_of_rounds(many) < 3 * seconds_of_rounds(few)
     assert not failing(verified(world, many))
@@ -138,7 +138,7 @@ def test_whoever_fails_costs_the_manager_what_it_costs_in_a_small_run(
     monkeypatch.setattr(RoundState, "holders", counted)
 
     def played(workers: int) -> float:
-        world, _ = scripted_world(Scenario(lines=workers, block_lines=workers, protocol=GUARDED), workers)
+        world, _ = scripted_world(Scenario(examples=workers, batch_size=workers, protocol=GUARDED), workers)
         for player in moods(world)[::3]:
             player.mood = mood
         asked[0] = 0
@@ -168,21 +168,21 @@ def roster_of(workers: int, operator: str = "") -> Roster:
 
 def test_a_classic_deal_throws_once_for_each_task() -> None:
     roster = roster_of(5000)
-    for fragments in (1, 7, 4998):
+    for shards in (1, 7, 4998):
         Counted.throws = 0
-        assert len(deal(Counted(bytes(32)), CLASSIC, roster, 2, fragments).seats) == fragments + 2
-        assert Counted.throws == fragments + 3
+        assert len(deal(Counted(bytes(32)), CLASSIC, roster, 2, shards).seats) == shards + 2
+        assert Counted.throws == shards + 3
 
 
 @pytest.mark.parametrize(("operator", "most"), [("", 0), ("a", 64)])
 def test_a_guarded_deal_throws_a_few_times_for_each_task(operator: str, most: int) -> None:
     roster, options = roster_of(3000, operator), guarded(0.5, 0.1)
-    for spares, fragments in ((1000, 2000), (1, 7), (1500, 1)):
+    for spares, shards in ((1000, 2000), (1, 7), (1500, 1)):
         Counted.throws = 0
-        roles = deal(Counted(bytes(32)), options, roster, spares, fragments)
+        roles = deal(Counted(bytes(32)), options, roster, spares, shards)
         checked, own = len(roles.checked), len(roles.own)
-        assert checked == min(spares, fragments)
-        assert Counted.throws <= fragments + spares + checked + 1 + own + most * checked
+        assert checked == min(spares, shards)
+        assert Counted.throws <= shards + spares + checked + 1 + own + most * checked
 
 
 def test_dealing_again_throws_a_few_times_for_each_task(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from podlt.units import MAX_INT
 
 from .steps_of_a_round import begin_of, fresh, joining, opened, refused
 
-SCENARIO = Scenario(lines=60, block_lines=6, deposit=100, protocol=ProtocolSpec(preset="classic", escrow=3))
+SCENARIO = Scenario(examples=60, batch_size=6, deposit=100, protocol=ProtocolSpec(preset="classic", escrow=3))
 
 
 def back(world: World, *transfers: tuple[int, int]) -> e.Release:
@@ -139,7 +139,7 @@ def test_a_release_is_whole_in_order_of_known_workers_and_between_rounds() -> No
 
 
 def test_a_run_is_not_complete_while_a_deposit_or_pay_is_held() -> None:
-    world, _ = scripted_world(Scenario(lines=6, block_lines=6, deposit=5, protocol=GUARDED), 4)
+    world, _ = scripted_world(Scenario(examples=6, batch_size=6, deposit=5, protocol=GUARDED), 4)
     while not world.state.trained:
         world.step()
     close = e.Close(at=world.state.at, outcome="complete", reason="")
@@ -159,7 +159,7 @@ def test_a_run_is_not_complete_while_a_deposit_or_pay_is_held() -> None:
 def test_no_deposit_makes_an_account_larger_than_a_number_can_be() -> None:
     world = fresh(6)
     begin = begin_of(world)
-    room = MAX_INT - MOST_PAID * begin.reward * begin.lines * begin.epochs
+    room = MAX_INT - MOST_PAID * begin.reward * begin.examples * begin.epochs
     stranger = scripted(6, world.gossip)
     assert refused(world.state, joining(world, stranger, deposit=room + 1)).step == Claim.PAYMENTS
     other, stranger = fresh(6), scripted(6, world.gossip)

@@ -162,11 +162,11 @@ def roster_of(workers: int, operators: Sequence[str] = ()) -> Roster:
     return roster
 
 
-def dealt(options: RuleOptions, roster: Roster, fragments: int, seed: bytes = b"", spares: int | None = None) -> Roles:
+def dealt(options: RuleOptions, roster: Roster, shards: int, seed: bytes = b"", spares: int | None = None) -> Roles:
     """A round of all workers; as many spares as are drawn, if none are given."""
     dice = round_dice(digest("test-round/1", seed), b"beacon")
     drawn = options.spares_of(seed, 0, len(roster))
-    return deal(dice, options, roster, drawn if spares is None else spares, fragments)
+    return deal(dice, options, roster, drawn if spares is None else spares, shards)
 
 
 def guarded(checked: float, own: float = 0.0, own_most: int = 1) -> RuleOptions:
@@ -174,7 +174,7 @@ def guarded(checked: float, own: float = 0.0, own_most: int = 1) -> RuleOptions:
 
 
 @given(st.binary(max_size=8), st.integers(3, 40))
-def test_a_classic_deal_gives_each_fragment_to_one_and_the_drawn_one_to_three(seed: bytes, workers: int) -> None:
+def test_a_classic_deal_gives_each_shard_to_one_and_the_drawn_one_to_three(seed: bytes, workers: int) -> None:
     roster = roster_of(workers)
     roles = dealt(CLASSIC, roster, workers - 2, seed)
     counts = [list(roles.seats.values()).count(f) for f in range(workers - 2)]
@@ -183,20 +183,20 @@ def test_a_classic_deal_gives_each_fragment_to_one_and_the_drawn_one_to_three(se
 
 
 @given(st.data())
-def test_a_guarded_deal_gives_a_second_worker_to_as_many_fragments_as_there_are_spares(data: st.DataObject) -> None:
+def test_a_guarded_deal_gives_a_second_worker_to_as_many_shards_as_there_are_spares(data: st.DataObject) -> None:
     workers = data.draw(st.integers(1, 30))
     roster = roster_of(workers, data.draw(st.lists(st.sampled_from(["", "a", "b"]), min_size=30, max_size=30)))
     options = guarded(*data.draw(st.tuples(SHARES, SHARES, st.integers(0, 40))))
     spares = data.draw(st.integers(options.least_spares(workers), options.most_spares(workers)))
-    fragments = data.draw(st.integers(1, workers - spares))
-    roles = dealt(options, roster, fragments, data.draw(st.binary(max_size=4)), spares)
+    shards = data.draw(st.integers(1, workers - spares))
+    roles = dealt(options, roster, shards, data.draw(st.binary(max_size=4)), spares)
     counts = Counter(roles.seats.values())
-    assert counts == {f: 1 + (f in roles.checked) for f in range(fragments)}
-    assert len(roles.checked) == min(spares, fragments) and set(roles.seats) <= set(roster.workers)
+    assert counts == {f: 1 + (f in roles.checked) for f in range(shards)}
+    assert len(roles.checked) == min(spares, shards) and set(roles.seats) <= set(roster.workers)
     for picked in (roles.checked, roles.own):
-        assert picked == sorted(set(picked)) and set(picked) <= set(range(fragments))
-    want = fragments * options.own / MILLION
-    least, most = (min(options.own_most, fragments, n) for n in (math.floor(want), math.ceil(want)))
+        assert picked == sorted(set(picked)) and set(picked) <= set(range(shards))
+    want = shards * options.own / MILLION
+    least, most = (min(options.own_most, shards, n) for n in (math.floor(want), math.ceil(want)))
     assert least <= len(roles.own) <= most
 
 
@@ -204,7 +204,7 @@ SHARES = st.one_of(st.sampled_from([0.0, 0.02, 0.5, 1.0]), st.floats(0, 1))
 
 
 @given(st.integers(1, 400), st.integers(0, MILLION), st.binary(min_size=32, max_size=32))
-def test_the_number_of_spares_is_the_share_of_the_fragments_rounded_by_the_seed_and_one_at_least(
+def test_the_number_of_spares_is_the_share_of_the_shards_rounded_by_the_seed_and_one_at_least(
     workers: int, checked: int, seed: bytes
 ) -> None:
     options = msgspec.structs.replace(guarded(0.0), checked=checked)
@@ -227,7 +227,7 @@ def test_the_mean_number_of_spares_is_the_share() -> None:
 def test_a_spare_is_of_another_operator_wherever_there_is_one(data: st.DataObject) -> None:
     """With so many tries that one which fits is found; with 64 it is missed by who has a few of very many.
 
-    Spares take their turns: one of another operator may come to an unchecked fragment when the turn is over of a spare
+    Spares take their turns: one of another operator may come to an unchecked shard when the turn is over of a spare
     that found none. So of the others those count that are where they were dealt.
     """
     workers = data.draw(st.integers(2, 12))
@@ -239,8 +239,8 @@ def test_a_spare_is_of_another_operator_wherever_there_is_one(data: st.DataObjec
         roles = dealt(guarded(0.5), roster, workers - spares, seed, spares)
     places = round_dice(digest("test-round/1", seed), b"beacon").sample(workers, workers)
     same = {f for f in roles.checked if len({roster.operator(w) for w in roles.group(f)}) == 1}
-    for fragment in same:
-        operator = roster.operator(roles.group(fragment)[0])
+    for shard in same:
+        operator = roster.operator(roles.group(shard)[0])
         others = [(w, f) for w, f in roles.seats.items() if f not in roles.checked]
         rest = [roster.operator(w) for w, f in others if w == roster.at(places[f])]
         assert set(rest) <= {operator}
@@ -252,26 +252,26 @@ def test_with_no_other_operator_there_is_a_spare_all_the_same() -> None:
 
 
 def test_of_two_that_change_places_each_has_one_task() -> None:
-    """Row by row: b's worker is dealt fragment 0, and the spare of b's fragment 1 is b's too: the two change places."""
+    """Row by row: b's worker is dealt shard 0, and the spare of b's shard 1 is b's too: the two change places."""
     roster = roster_of(4)
     a, b, c, d = (roster.at(place) for place in range(4))
     for worker, operator in zip((a, b, c, d), "xbbb", strict=True):
         roster.workers[worker].operator = operator
-    # Places: a, b, c, with d the spare; checked: fragment 1; the first try is checked, the second has the operator.
+    # Places: a, b, c, with d the spare; checked: shard 1; the first try is checked, the second has the operator.
     row = [0, 0, 0, 0, 1, 1, 2, 0, MILLION - 1]
     roles = deal(Row(row), guarded(0.5), roster, 1, 3)
     assert roles.seats == {d: 0, b: 1, c: 2, a: 1} and roles.checked == [1]
 
 
 def test_each_arrangement_of_a_small_round_is_as_likely() -> None:
-    """Exhaustive: three workers, two fragments, one spare and one own fragment."""
+    """Exhaustive: three workers, two shards, one spare and one own shard."""
     roster, options, found = roster_of(3), guarded(0.5, own=0.5), Counter[object]()
     for row in product(range(3), range(2), range(1), range(2), [0], range(2)):
         dice = Row(row)
         roles = deal(dice, options, roster, 1, 2)
         assert dice.bounds == [3, 2, 1, 2, MILLION, 2]
         found[frozenset(roles.seats.items()), *roles.checked, *roles.own] += 1
-    assert len(found) == 12 and set(found.values()) == {2}  # the two of a checked fragment are alike
+    assert len(found) == 12 and set(found.values()) == {2}  # the two of a checked shard are alike
 
 
 @pytest.mark.parametrize("options", [CLASSIC, guarded(0.5, own=0.5)], ids=["classic", "guarded"])
@@ -280,15 +280,15 @@ def test_everybody_is_checked_equally_often(options: RuleOptions) -> None:
     rounds, seats = 3000, 0
     for i in range(rounds):
         roles = dealt(options, roster, 4, i.to_bytes(8, "big"), 2)
-        checked.update(worker for fragment in roles.checked for worker in roles.group(fragment))
-        own.update(worker for fragment in roles.own for worker in roles.group(fragment))
-        seats += sum(len(roles.group(fragment)) for fragment in roles.own)
+        checked.update(worker for shard in roles.checked for worker in roles.group(shard))
+        own.update(worker for shard in roles.own for worker in roles.group(shard))
+        seats += sum(len(roles.group(shard)) for shard in roles.own)
     assert near(checked, roster.workers, checked.total()) and checked.total() == rounds * (3 if options.votes else 4)
     assert near(own, roster.workers, seats) and bool(own) != options.votes
 
 
 @pytest.mark.parametrize("spares", [1, 2])
-def test_whether_a_fragment_is_checked_says_nothing_of_whether_it_is_the_managers_own(spares: int) -> None:
+def test_whether_a_shard_is_checked_says_nothing_of_whether_it_is_the_managers_own(spares: int) -> None:
     roster, both, rounds = roster_of(9), Counter[tuple[bool, bool]](), 4000
     for i in range(rounds):
         roles = dealt(guarded(0.5, own=0.5), roster, 4, i.to_bytes(8, "big"), spares)

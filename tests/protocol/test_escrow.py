@@ -15,7 +15,7 @@ from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.protocol.ledger import Account, Ledger, move
-from podlt.protocol.plan import fragment_bounds
+from podlt.protocol.plan import shard_bounds
 from podlt.protocol.rules import RunState
 from podlt.recipe import ProtocolSpec
 from podlt.sim.world import MemoryLog, Scenario, World
@@ -23,7 +23,7 @@ from podlt.sim.world import MemoryLog, Scenario, World
 from .steps_of_a_round import begin_of, refused
 
 ESCROW = GUARDED.escrow
-SCENARIO = Scenario(lines=300, block_lines=6, deposit=100, protocol=GUARDED)
+SCENARIO = Scenario(examples=300, batch_size=6, deposit=100, protocol=GUARDED)
 
 
 class NaiveEscrow:
@@ -82,7 +82,7 @@ def naive(log: MemoryLog) -> NaiveEscrow:
             left[entry.worker] = state.round
         elif isinstance(entry, e.Pay):
             round = state.revealed
-            bounds = fragment_bounds(round.open.lines, len(round.open.fragments))
+            bounds = shard_bounds(round.open.examples, len(round.open.shards))
             convicted = {worker for verdict in round.verdicts.values() for worker in verdict.convicted}
             for seat, holder in sorted(round.results):
                 start, stop = bounds[round.roles.seats[seat]]
@@ -151,7 +151,7 @@ def test_the_ledger_pays_what_a_naive_reading_pays(
 @given(st.data())
 def test_a_run_pays_what_a_naive_reading_of_its_log_pays(data: st.DataObject) -> None:
     rules = ProtocolSpec(checked=0.5, own=0.2, escrow=data.draw(st.integers(0, 4)), reward=data.draw(st.integers(0, 2)))
-    world, log = scripted_world(msgspec.structs.replace(SCENARIO, lines=40, protocol=rules), 6, spare_secrets=99)
+    world, log = scripted_world(msgspec.structs.replace(SCENARIO, examples=40, protocol=rules), 6, spare_secrets=99)
     names = ["honest"] * 5 + ["fake", "silent", "mute", "slow", "late"]
     going = True
     while going:
@@ -171,7 +171,7 @@ def vests(log: MemoryLog, worker: int) -> list[tuple[int, int]]:
 
 
 def test_a_conviction_costs_as_many_credits_as_an_escrow_holds_whenever_it_comes() -> None:
-    world, log = scripted_world(msgspec.structs.replace(SCENARIO, fragment_lines=1), 6)
+    world, log = scripted_world(msgspec.structs.replace(SCENARIO, shard_size=1), 6)
     world.step()
     moods(world)[4].mood = "fake"
     until(world, lambda: 4 in world.convicted_in)
@@ -243,7 +243,7 @@ def test_leaving_twice_waits_from_the_second_time() -> None:
 
 
 def test_at_the_end_all_that_is_pending_vests_whoever_left() -> None:
-    world, log = scripted_world(msgspec.structs.replace(SCENARIO, lines=18), 6)
+    world, log = scripted_world(msgspec.structs.replace(SCENARIO, examples=18), 6)
     world.step()
     world.manager.withdraw(4, "goes")
     while world.step():

@@ -91,7 +91,7 @@ def test_another_operator_number_deposit_head_or_key_than_was_signed_fails(chang
 
 
 def test_a_signature_for_another_run_fails() -> None:
-    world, other = fresh(), fresh(6, Scenario(lines=41, block_lines=10, protocol=CLASSIC))
+    world, other = fresh(), fresh(6, Scenario(examples=41, batch_size=10, protocol=CLASSIC))
     entry = joining(other, scripted(6, other.gossip))
     assert [check.holds() for check in signature_checks(world.state, entry)] == [False, False]
 
@@ -265,7 +265,7 @@ def leave_bound(world: World, worker: int) -> None:
 @pytest.mark.slow
 def test_who_left_rounds_that_it_had_answered_more_often_than_it_passed_checks_and_ten_times_stays_out() -> None:
     rules = msgspec.structs.replace(HIDDEN.protocol, checked=0.0, own=0.0)
-    world, log = scripted_world(msgspec.structs.replace(HIDDEN, lines=400, protocol=rules), 5)
+    world, log = scripted_world(msgspec.structs.replace(HIDDEN, examples=400, protocol=rules), 5)
     for _ in range(MOST_LEFT_BOUND):
         leave_bound(world, 2)
         world.write()

@@ -16,7 +16,7 @@ from podlt.sim.world import MemoryLog, Scenario, World
 
 from .steps_of_a_round import refused
 
-TESTED = Scenario(lines=12, epochs=2, block_lines=6, tested=True, protocol=CLASSIC)
+TESTED = Scenario(examples=12, epochs=2, batch_size=6, tested=True, protocol=CLASSIC)
 
 
 def entries_of(log: MemoryLog) -> list[e.AnyEntry]:

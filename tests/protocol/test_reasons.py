@@ -24,7 +24,7 @@ from .steps_of_a_round import fresh
         ("from /a/b to /c/d", "from b to d"),
         ("(/opt/podlt/x.py:12)", "(x.py:12)"),
         ("2/3 agree, 1/2 left", "2/3 agree, 1/2 left"),
-        ("3 credits/line", "3 credits/line"),
+        ("3 credits/example", "3 credits/example"),
         ("./here/there", "./here/there"),
         ("sqlite:////home/anna/log.db is locked", "sqlite:log.db is locked"),
         ("file:///home/anna/log.db", "file:log.db"),

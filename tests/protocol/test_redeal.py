@@ -26,10 +26,10 @@ from .test_draws import Preset, dealt, guarded, near, roster_of
 
 
 def round_of(
-    workers: int, fragments: int, seed: bytes = b"", options: RuleOptions = CLASSIC, operators: Sequence[str] = ()
+    workers: int, shards: int, seed: bytes = b"", options: RuleOptions = CLASSIC, operators: Sequence[str] = ()
 ) -> tuple[Roster, Roles]:
     roster = roster_of(workers, operators)
-    return roster, dealt(options, roster, fragments, seed, 2)
+    return roster, dealt(options, roster, shards, seed, 2)
 
 
 @Preset
@@ -98,21 +98,21 @@ def test_who_takes_over_is_uniform_over_those_who_may(gone: int) -> None:
 
 
 @given(st.data())
-def test_dealing_again_is_replayed_and_gives_nobody_two_tasks_of_a_fragment(data: st.DataObject) -> None:
+def test_dealing_again_is_replayed_and_gives_nobody_two_tasks_of_a_shard(data: st.DataObject) -> None:
     """Workers leave one by one, and tasks are backed up between: whoever replays it draws the same."""
     workers = data.draw(st.integers(3, 12))
     options = data.draw(st.sampled_from([CLASSIC, guarded(0.5)]))
-    fragments = data.draw(st.integers(1, workers - 2))
+    shards = data.draw(st.integers(1, workers - 2))
     operators = data.draw(st.lists(st.sampled_from(["", "a", "b"]), min_size=12, max_size=12))
-    roster, roles = round_of(workers, fragments, data.draw(st.binary(max_size=4)), options, operators)
+    roster, roles = round_of(workers, shards, data.draw(st.binary(max_size=4)), options, operators)
     secret = data.draw(st.binary(min_size=32, max_size=32))
     live, moves = Redealer(secret, roles, roster), list[tuple[int, int | None]]()
     holders, gone = {seat: [seat] for seat in roles.seats}, set[int]()
 
     def deal(seat: int) -> None:
         holder = live.deal(seat)
-        fragment = roles.seats[seat]
-        same = {h for s, found in holders.items() if roles.seats[s] == fragment for h in found}
+        shard = roles.seats[seat]
+        same = {h for s, found in holders.items() if roles.seats[s] == shard for h in found}
         if holder is None:
             assert set(roster.workers) <= gone | same
             return
@@ -219,7 +219,7 @@ def test_a_list_is_made_once_and_only_where_most_have_left() -> None:
 
 @Preset
 def test_a_task_that_nobody_had_cannot_be_dealt_again(scenario: Scenario) -> None:
-    world = fresh(6, msgspec.structs.replace(scenario, lines=2, block_lines=2))
+    world = fresh(6, msgspec.structs.replace(scenario, examples=2, batch_size=2))
     tasks = opened(world)
     idle = next(n for n in range(6) if n not in {a.seat for a in tasks})
     other = next(n for n in range(6) if n != idle)

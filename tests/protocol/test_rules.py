@@ -28,7 +28,7 @@ from .test_draws import Preset
     ("change", "claim"),
     [
         ({"reward": 2**62}, Claim.PAYMENTS),
-        ({"lines": 2**62}, Claim.PROGRESS),
+        ({"examples": 2**62}, Claim.PROGRESS),
         ({"spares": 1}, Claim.PROGRESS),
         ({"checked": 1}, Claim.PROGRESS),
         ({"own": 1}, Claim.PROGRESS),
@@ -60,7 +60,7 @@ def test_a_run_that_no_reader_could_follow_does_not_begin(change: dict[str, Any]
 )
 def test_the_options_of_guarded_have_their_ranges(change: dict[str, Any], claim: Claim) -> None:
     right = begin_of(fresh(6, HIDDEN))
-    assert right.chain_length == 4  # 40 lines in rounds of ten
+    assert right.chain_length == 4  # 40 examples in rounds of ten
     assert refused(RunState(), msgspec.structs.replace(right, **change)).step == claim
     widest = {"checked": 1_000_000, "own": 1_000_000, "own_most": 2**40, "clip": 2**20, "escrow": 2**20}
     for options in (widest, {"checked": 0, "own": 0, "own_most": 0, "clip": 0, "escrow": 0, "first_fault": "evict"}):
@@ -109,7 +109,7 @@ def test_the_rounds_of_an_honest_run_pay_every_credit_that_was_earned(scenario: 
         pass
     accounts = world.state.ledger.accounts.values()
     assert all(a.pending == 0 and a.forfeited == 0 for a in accounts)
-    assert sum(a.vested for a in accounts) == -world.state.ledger.treasury > scenario.lines
+    assert sum(a.vested for a in accounts) == -world.state.ledger.treasury > scenario.examples
 
 
 @examples(200)
@@ -131,7 +131,7 @@ def test_no_entry_makes_the_rules_fail_otherwise_than_by_refusing_it(data: st.Da
 
 
 def _few_rounds() -> list[e.AnyEntry]:
-    world, log = scripted_world(Scenario(lines=12, block_lines=6, deposit=9, tested=True, protocol=GUARDED), 5)
+    world, log = scripted_world(Scenario(examples=12, batch_size=6, deposit=9, tested=True, protocol=GUARDED), 5)
     moods(world)[1].mood, moods(world)[2].mood = "mute", "slow"
     while world.step():
         pass
@@ -231,7 +231,7 @@ def test_an_update_is_applied_once_with_a_finite_loss_after_all_verdicts() -> No
     update = msgspec.structs.replace(update, at=world.state.at)
     world.state.apply(update)
     assert refused(world.state, update).step == Claim.PROGRESS
-    other = msgspec.structs.replace(verdict, fragment=(verdict.fragment + 1) % 4, outcome="referee", reason="suspect")
+    other = msgspec.structs.replace(verdict, shard=(verdict.shard + 1) % 4, outcome="referee", reason="suspect")
     assert refused(world.state, other).step == Claim.PROGRESS
 
 
@@ -285,25 +285,25 @@ def test_a_round_has_the_number_place_and_parameters_that_are_due() -> None:
     world = fresh()
     plan = world.manager.upcoming()
     assert plan is not None
-    fragments = world.fragments(plan)
+    shards = world.shards(plan)
     right = e.Open(
         at=world.state.at,
         round=0,
         attempt=0,
         epoch=0,
         offset=0,
-        lines=plan.lines,
+        examples=plan.examples,
         parameters=world.state.parameters,
-        fragments=fragments,
+        shards=shards,
     )
     for change in (
         {"round": 1},
         {"attempt": 1},
         {"epoch": 1},
         {"offset": 1},
-        {"lines": plan.lines - 1},
+        {"examples": plan.examples - 1},
         {"parameters": bytes(32)},
-        {"fragments": fragments[1:]},
+        {"shards": shards[1:]},
     ):
         assert refused(world.state, msgspec.structs.replace(right, **change)).step == Claim.PROGRESS, change
     done = trained(4)
@@ -360,7 +360,7 @@ def test_nothing_comes_before_begin(kind: type[e.Entry]) -> None:
 
 
 @Preset
-def test_a_round_has_as_many_fragments_as_its_number_of_spares_leaves(scenario: Scenario) -> None:
+def test_a_round_has_as_many_shards_as_its_number_of_spares_leaves(scenario: Scenario) -> None:
     world = fresh(8, scenario)
     begin, due = begin_of(world), world.state.spares(0, 8)
     for spares in range(8):
@@ -371,9 +371,9 @@ def test_a_round_has_as_many_fragments_as_its_number_of_spares_leaves(scenario: 
             attempt=0,
             epoch=0,
             offset=0,
-            lines=plan.lines,
+            examples=plan.examples,
             parameters=world.state.parameters,
-            fragments=world.fragments(plan),
+            shards=world.shards(plan),
         )
         again = fresh(8, scenario)
         if spares == due:

@@ -36,9 +36,9 @@ class AnyRun(RuleBasedStateMachine):
         first_fault=st.sampled_from(["suspend", "evict"]),
         operators=st.lists(st.sampled_from(["", "a", "b"]), min_size=12, max_size=12),
         workers=st.integers(3, 7),
-        lines=st.integers(1, 60),
-        block=st.integers(1, 25),
-        fragment=st.integers(0, 4),
+        examples=st.integers(1, 60),
+        batch=st.integers(1, 25),
+        shard=st.integers(0, 4),
         epochs=st.integers(1, 2),
         reward=st.integers(0, 3),
         deposit=st.integers(0, 9),
@@ -54,9 +54,9 @@ class AnyRun(RuleBasedStateMachine):
         first_fault: Any,
         operators: list[str],
         workers: int,
-        lines: int,
-        block: int,
-        fragment: int,
+        examples: int,
+        batch: int,
+        shard: int,
         epochs: int,
         reward: int,
         deposit: int,
@@ -66,10 +66,10 @@ class AnyRun(RuleBasedStateMachine):
         more = {"checked": shares[0], "own": shares[1], "own_most": own_most, "first_fault": first_fault}
         rules = ProtocolSpec(preset, escrow=escrow, reward=reward, **(more if preset == "guarded" else {}))
         scenario = Scenario(
-            lines=lines,
+            examples=examples,
             epochs=epochs,
-            block_lines=block,
-            fragment_lines=min(fragment, block),
+            batch_size=batch,
+            shard_size=min(shard, batch),
             deposit=deposit,
             tested=tested,
             protocol=rules,
@@ -224,16 +224,16 @@ class AnyRun(RuleBasedStateMachine):
         assert same(self.world, self.log)
 
     @invariant()
-    def each_line_is_used_once_an_epoch(self) -> None:
+    def each_example_is_used_once_an_epoch(self) -> None:
         used: dict[int, int] = {}
         for _, _, body in self.log.entries():
             entry = e.decode(body)
             if isinstance(entry, e.Open):
                 assert entry.offset == used.get(entry.epoch, 0)
-                assert 0 < entry.lines <= self.world.scenario.lines - entry.offset
-                used[entry.epoch] = entry.offset + entry.lines
+                assert 0 < entry.examples <= self.world.scenario.examples - entry.offset
+                used[entry.epoch] = entry.offset + entry.examples
         done = range(self.world.state.epoch)
-        assert all(used[epoch] == self.world.scenario.lines for epoch in done)
+        assert all(used[epoch] == self.world.scenario.examples for epoch in done)
 
     @invariant()
     def the_figures_of_each_epoch_are_there_once_it_is_done(self) -> None:
@@ -241,9 +241,9 @@ class AnyRun(RuleBasedStateMachine):
         for _, _, body in self.log.entries():
             entry = e.decode(body)
             if isinstance(entry, e.Open):
-                used = entry.offset + entry.lines
+                used = entry.offset + entry.examples
             elif isinstance(entry, e.Measure):
-                (whole if used == self.world.scenario.lines else parts).append((entry.epoch, used))
+                (whole if used == self.world.scenario.examples else parts).append((entry.epoch, used))
         done = self.world.state.epoch if self.world.scenario.tested else 0
         assert [epoch for epoch, _ in whole] == list(range(done))
         assert sorted(set(parts)) == parts, "once where training ended within an epoch"
@@ -278,7 +278,7 @@ test_any_run_keeps_the_rules = AnyRun.TestCase
 
 def a_run(**options: Any) -> AnyRun:
     """The smallest, but for the options."""
-    small = dict(workers=3, lines=2, block=1, fragment=0, epochs=1, reward=0, deposit=1, tested=False, seed=b"")
+    small = dict(workers=3, examples=2, batch=1, shard=0, epochs=1, reward=0, deposit=1, tested=False, seed=b"")
     rules = dict(preset="classic", shares=(0.0, 0.0), own_most=1, escrow=5, first_fault="suspend", operators=[""] * 12)
     run = AnyRun()
     run.begin(**(rules | small | options))

@@ -38,7 +38,7 @@ def roster_of(levels: list[int], operators: list[str] | None = None) -> Roster:
 
 def fresh(workers: int = 8, *, shares: str = "measured", rounds: int = 60) -> tuple[ScriptedWorld, MemoryLog]:
     rules = ProtocolSpec(checked=0.3, own=0.2, clip=4, escrow=4, shares=shares)  # type: ignore[arg-type]
-    return scripted_world(Scenario(lines=60 * rounds, block_lines=60, protocol=rules), workers, spare_secrets=1000)
+    return scripted_world(Scenario(examples=60 * rounds, batch_size=60, protocol=rules), workers, spare_secrets=1000)
 
 
 def refused(world: ScriptedWorld, entry: e.Entry) -> InvalidProofError:
@@ -78,7 +78,7 @@ def test_equal_levels_give_the_draw_of_no_levels(workers: int, level: int, secre
 
 @examples(200)
 @given(st.lists(LEVELS, min_size=2, max_size=6), st.binary(min_size=32, max_size=32), st.data())
-def test_nobody_holds_a_fragment_twice_and_what_is_checked_has_two_workers(
+def test_nobody_holds_a_shard_twice_and_what_is_checked_has_two_workers(
     levels: list[int], secret: bytes, data: st.DataObject
 ) -> None:
     operators = data.draw(st.lists(st.sampled_from(["", "a"]), min_size=len(levels), max_size=len(levels)))
@@ -86,11 +86,11 @@ def test_nobody_holds_a_fragment_twice_and_what_is_checked_has_two_workers(
     total = roster.weights.total
     spares = data.draw(st.integers(1, total // 2))
     roles = deal(round_dice(secret, bytes(32)), GUARDED, roster, spares, total - spares)
-    held = Counter((worker_of(seat), fragment) for seat, fragment in roles.seats.items())
+    held = Counter((worker_of(seat), shard) for seat, shard in roles.seats.items())
     assert set(held.values()) <= {1}
     assert all(slot_of(seat) < roster.weight(worker_of(seat)) for seat in roles.seats)
     groups = Counter(roles.seats.values())
-    assert {fragment for fragment, count in groups.items() if count == 2} == set(roles.checked)
+    assert {shard for shard, count in groups.items() if count == 2} == set(roles.checked)
     assert set(groups) == set(range(total - spares)) and set(groups.values()) <= {1, 2}
     begin = {"preset": "guarded", "own": GUARDED.own, "own_most": GUARDED.own_most}
     by_key = [roster.at(place) for place in range(len(levels))]
@@ -118,28 +118,28 @@ def test_levels_hold_from_the_round_after_the_next_on() -> None:
     state = world.state
     world.manager.share({0: -3})
     plan, expected = world.manager.upcoming(), state.plan_after(0, 60)
-    assert plan is not None and plan.fragments == 8 - state.spares(0, 8)
+    assert plan is not None and plan.shards == 8 - state.spares(0, 8)
     world.step()
     assert state.roster.weights.total == 7 * 8 + 1
     plan = world.manager.upcoming()
     assert plan == expected
-    assert plan is not None and (plan.lines, plan.fragments) == (60, 57 - state.spares(1, 57))
+    assert plan is not None and (plan.examples, plan.shards) == (60, 57 - state.spares(1, 57))
 
 
-def test_the_lines_of_a_round_do_not_follow_from_how_finely_it_is_cut() -> None:
-    rules = Scenario(lines=6000, block_lines=1000, fragment_lines=32, protocol=RULES)
+def test_the_examples_of_a_round_do_not_follow_from_how_finely_it_is_cut() -> None:
+    rules = Scenario(examples=6000, batch_size=1000, shard_size=32, protocol=RULES)
     world, _ = scripted_world(rules, 8, spare_secrets=1000)
     world.manager.share({0: -5})
     lines = []
     for _ in range(3):
         plan = world.manager.upcoming()
         assert plan is not None
-        lines.append(plan.lines)
+        lines.append(plan.examples)
         world.step()
     assert lines[0] <= 8 * 32 and lines[1] <= 7 * 32 + 1 and lines[1] >= 5 * 32
     for worker in range(1, 8):
         world.manager.withdraw(worker, "for the test")
-    assert world.state.upcoming().lines == 32  # type: ignore[union-attr]
+    assert world.state.upcoming().examples == 32  # type: ignore[union-attr]
 
 
 def test_an_entry_gives_few_workers_another_level_and_seldom() -> None:
@@ -168,13 +168,13 @@ def test_an_entry_gives_few_workers_another_level_and_seldom() -> None:
 
 
 def test_classic_knows_no_levels_and_none_change_within_a_round() -> None:
-    world, _ = scripted_world(Scenario(lines=60, block_lines=12, protocol=CLASSIC), 7)
+    world, _ = scripted_world(Scenario(examples=60, batch_size=12, protocol=CLASSIC), 7)
     assert not world.state.may_share
     assert refused(world, shares(world, (0, -1))).step == Claim.PROGRESS
     world, _ = fresh()
     plan = world.manager.upcoming()
     assert plan is not None
-    world.manager.open(plan, world.fragments(plan))
+    world.manager.open(plan, world.shards(plan))
     assert refused(world, shares(world, (0, -1))).step == Claim.PROGRESS
 
 

@@ -39,10 +39,10 @@ EVIL: dict[str, Claim | None] = {
     "begin.parameters": Claim.SIGNATURES,
     "begin.test": Claim.SIGNATURES,
     "begin.seed": Claim.TERMS,
-    "begin.lines": Claim.TERMS,  # the chain is too short for more; `podlt audit` counts them
+    "begin.examples": Claim.TERMS,  # the chain is too short for more; `podlt audit` counts them
     "begin.epochs": Claim.TERMS,
-    "begin.block_lines": Claim.TERMS,
-    "begin.fragment_lines": Claim.TERMS,
+    "begin.batch_size": Claim.TERMS,
+    "begin.shard_size": Claim.TERMS,
     "begin.local_steps": Claim.TERMS,
     "begin.local_lr": Claim.TERMS,
     "begin.spares": Claim.TERMS,
@@ -78,10 +78,10 @@ EVIL: dict[str, Claim | None] = {
     "open.attempt": Claim.PROGRESS,
     "open.epoch": Claim.PROGRESS,
     "open.offset": Claim.PROGRESS,
-    "open.lines": Claim.PROGRESS,
+    "open.examples": Claim.PROGRESS,
     "open.parameters": Claim.PROGRESS,
-    "open.fragments": Claim.PROGRESS,
-    "open.fragments[]": Claim.OPENINGS,
+    "open.shards": Claim.PROGRESS,
+    "open.shards[]": Claim.OPENINGS,
     "redeal.at": None,
     "redeal.round": Claim.PROGRESS,
     "redeal.seat": Claim.OPENINGS,  # whoever committed holds another task then
@@ -103,7 +103,7 @@ EVIL: dict[str, Claim | None] = {
     "reveal.openings[].salt": Claim.OPENINGS,
     "verdict.at": None,
     "verdict.round": Claim.PROGRESS,
-    "verdict.fragment": Claim.VERDICTS,
+    "verdict.shard": Claim.VERDICTS,
     "verdict.outcome": Claim.VERDICTS,
     "verdict.reason": Claim.VERDICTS,
     "verdict.accepted": Claim.VERDICTS,
@@ -115,7 +115,7 @@ EVIL: dict[str, Claim | None] = {
     "apply.parameters": Claim.PROGRESS,
     "apply.loss": None,  # `podlt audit` has it from the average
     "apply.clipped": None,  # `podlt audit` clips again
-    "apply.clipped[].fragment": None,
+    "apply.clipped[].shard": None,
     "apply.clipped[].part": None,
     "apply.clipped[].exponent": None,
     "measure.at": None,
@@ -324,7 +324,7 @@ def test_a_field_changed_by_the_manager_is_found_at_its_step(path: str) -> None:
         expected = Claim.HEADS  # unless the heads are the new manager's: see below
     assert failed[:1] == ([] if expected is None else [expected]), failure
     if expected is Claim.TERMS:
-        assert {"begin.lines": "chain_length"}.get(path, path.partition(".")[2]) in result.finding(Claim.TERMS).why
+        assert {"begin.examples": "chain_length"}.get(path, path.partition(".")[2]) in result.finding(Claim.TERMS).why
         assert place or len(failed) == 2, "no worker signed this run, or the rules do not know such a one"
     if failure is not None and failure.entry is not None:
         assert failure.entry >= place
@@ -378,7 +378,7 @@ def test_what_a_referee_accepted_is_the_word_of_the_manager_until_somebody_audit
     for place, entry in enumerate(ENTRIES):
         if isinstance(entry, e.Verdict) and (entry.outcome, entry.reason) == ("referee", reason):
             state = state_before(place)
-            alone = entry.accepted not in state.revealed.answers[entry.fragment].values()
+            alone = entry.accepted not in state.revealed.answers[entry.shard].values()
             found = failing(verify_rows(signed_with(place, encode(changed(entry, "verdict.accepted")))))
             assert found == ([] if alone else [Claim.VERDICTS])
             break

@@ -93,14 +93,14 @@ class Plotting(ScriptedWorld):
         self.coalition: set[int] = set()
 
     def plot(self, coalition: set[int], fakes: dict[int, int]) -> None:
-        """In the next rounds these fake, the same where the number that a fragment has is the same; 0: honest."""
+        """In the next rounds these fake, the same where the number that a shard has is the same; 0: honest."""
         self.coalition = coalition
         for number in coalition:
             player = moods(self)[number]
             player.result = lambda task: self._found(task, fakes)  # type: ignore[method-assign]
 
     def _found(self, task: Task, fakes: dict[int, int]) -> bytes:
-        kind = fakes.get(self.state.in_progress.open.fragments.index(task.fragment), 0)
+        kind = fakes.get(self.state.in_progress.open.shards.index(task.shard), 0)
         return digest("plot/1", task.digest(), bytes([kind])) if kind else honest_update(task)
 
 
@@ -117,7 +117,7 @@ def test_no_coalition_convicts_an_honest_worker_of_a_guarded_run(data: st.DataOb
     )
     coalition = data.draw(st.sets(st.integers(0, workers - 1), max_size=workers - 1))
     operators = dict(enumerate(data.draw(st.lists(st.sampled_from(["", "a"]), min_size=7, max_size=7))))
-    scenario = Scenario(lines=40, block_lines=10, protocol=rules)
+    scenario = Scenario(examples=40, batch_size=10, protocol=rules)
     plain, log = scripted_world(scenario, workers, operators=operators)
     plain.__class__ = Plotting
     world: Plotting = plain  # type: ignore[assignment]
@@ -134,7 +134,7 @@ def test_no_coalition_convicts_an_honest_worker_of_a_guarded_run(data: st.DataOb
 def test_a_worker_that_fakes_everything_is_named_by_its_own_execution_alone() -> None:
     """One worker and no spare: only the manager's own seat finds it."""
     rules = ProtocolSpec(checked=0.0, own=0.5)
-    world, log = scripted_world(Scenario(lines=40, block_lines=2, protocol=rules), 1)
+    world, log = scripted_world(Scenario(examples=40, batch_size=2, protocol=rules), 1)
     moods(world)[0].mood = "fake"
     until(world, lambda: 0 in world.convicted_in)
     verdict = next(x for x in reversed(entries(log)) if isinstance(x, e.Verdict))
@@ -147,7 +147,7 @@ def entries(log: Any) -> list[e.AnyEntry]:
 
 def test_two_convictions_of_a_round_are_one() -> None:
     """A worker whose own task and whose backup are both compared, both fakes: it is suspended, and may come back."""
-    world = fresh(8, Scenario(lines=80, block_lines=8, protocol=ProtocolSpec(checked=0.4, own=0.0)))
+    world = fresh(8, Scenario(examples=80, batch_size=8, protocol=ProtocolSpec(checked=0.4, own=0.0)))
     tasks = opened(world)
     backups = [backup for task in tasks if (backup := world.manager.back_up(task.seat)) is not None]
     faker = backups[0].holder
@@ -168,7 +168,7 @@ def test_two_convictions_of_a_round_are_one() -> None:
 
 
 def test_passing_checks_is_counted_once_a_round_and_not_of_who_was_convicted() -> None:
-    world, _ = scripted_world(Scenario(lines=40, block_lines=8, protocol=ProtocolSpec(checked=1.0, own=1.0)), 4)
+    world, _ = scripted_world(Scenario(examples=40, batch_size=8, protocol=ProtocolSpec(checked=1.0, own=1.0)), 4)
     moods(world)[1].mood = "fake"
     world.step()
     assert {n: worker.checks_passed for n, worker in world.state.workers.items()} == {0: 1, 1: 0, 2: 1, 3: 1}
@@ -177,24 +177,24 @@ def test_passing_checks_is_counted_once_a_round_and_not_of_who_was_convicted() -
 # -- what a manager may write ------------------------------------------------------------------------------------------
 
 
-def verdict_on(world: World, fragment: int, **fields: Any) -> e.Verdict:
+def verdict_on(world: World, shard: int, **fields: Any) -> e.Verdict:
     """The verdict that is due where all agree."""
     round = world.state.revealed
-    reason = "own" if fragment in round.roles.own else "compared"
-    said = {"outcome": "agree", "reason": reason, "accepted": round.accepted(fragment), "convicted": [], **fields}
-    return e.Verdict(at=world.state.at, round=0, fragment=fragment, **said)
+    reason = "own" if shard in round.roles.own else "compared"
+    said = {"outcome": "agree", "reason": reason, "accepted": round.accepted(shard), "convicted": [], **fields}
+    return e.Verdict(at=world.state.at, round=0, shard=shard, **said)
 
 
 def test_a_classic_verdict_must_be_the_one_that_follows_from_the_results() -> None:
     world = fresh()
     round = revealed(world)
     checked = round.roles.checked[0]
-    plain = (checked + 1) % len(round.open.fragments)
+    plain = (checked + 1) % len(round.open.shards)
     right = verdict_on(world, checked)
     everybody = sorted(round.answers[checked])
     for change in (
-        {"fragment": 99},
-        {"fragment": plain, "accepted": round.accepted(plain)},
+        {"shard": 99},
+        {"shard": plain, "accepted": round.accepted(plain)},
         {"outcome": "vote"},
         {"accepted": bytes(32)},
         {"convicted": everybody[:1]},
@@ -209,11 +209,11 @@ def test_a_classic_verdict_must_be_the_one_that_follows_from_the_results() -> No
     world.state.apply(right)
 
 
-HALF = Scenario(lines=40, block_lines=10, protocol=ProtocolSpec(checked=0.3, own=0.3))
+HALF = Scenario(examples=40, batch_size=10, protocol=ProtocolSpec(checked=0.3, own=0.3))
 
 
 def half() -> World:
-    """A guarded round with a checked fragment, the manager's own, and one that is neither."""
+    """A guarded round with a checked shard, the manager's own, and one that is neither."""
     for seed in range(50):
         world = scripted_world(HALF, 8, digest("half/1", bytes([seed])))[0]
         roles = revealed_roles(world)
@@ -230,7 +230,7 @@ def test_a_guarded_verdict_must_be_the_one_that_follows_from_the_results() -> No
     world = half()
     round = world.state.revealed
     own, checked = round.roles.own[0], round.roles.checked[0]
-    plain = next(f for f in range(len(round.open.fragments)) if f not in round.due())
+    plain = next(f for f in range(len(round.open.shards)) if f not in round.due())
     pair = sorted(round.answers[checked])
     wrong = {
         own: [
@@ -255,22 +255,22 @@ def test_a_guarded_verdict_must_be_the_one_that_follows_from_the_results() -> No
             {"outcome": "referee", "reason": "own", "accepted": bytes(32), "convicted": sorted(round.answers[plain])},
         ],
     }
-    for fragment, changes in wrong.items():
+    for shard, changes in wrong.items():
         for change in changes:
-            entry = msgspec.structs.replace(verdict_on(world, fragment), **change)
-            assert refused(world.state, entry).step == Claim.VERDICTS, (fragment, change)
+            entry = msgspec.structs.replace(verdict_on(world, shard), **change)
+            assert refused(world.state, entry).step == Claim.VERDICTS, (shard, change)
     world.state.apply(verdict_on(world, checked))
     assert refused(world.state, verdict_on(world, checked)).step == Claim.VERDICTS
     early = e.Apply(at=world.state.at, round=0, update=bytes(32), parameters=bytes(32), loss=0.0, clipped=[])
-    for fragment in set(round.due()) - {checked}:
+    for shard in set(round.due()) - {checked}:
         assert refused(world.state, early).step == Claim.VERDICTS
-        world.state.apply(verdict_on(world, fragment))
+        world.state.apply(verdict_on(world, shard))
     world.state.apply(early)
 
 
 def test_a_dispute_goes_to_the_referee_whatever_the_numbers() -> None:
     """Two of three agree (the seat, its spare, a backup), and the third is right: there is no vote."""
-    world = fresh(6, Scenario(lines=40, block_lines=8, protocol=ProtocolSpec(checked=0.2, own=0.0)))
+    world = fresh(6, Scenario(examples=40, batch_size=8, protocol=ProtocolSpec(checked=0.2, own=0.0)))
     tasks = opened(world)
     roles = world.manager.roles
     seat, spare = roles.group(roles.checked[0])
@@ -289,18 +289,18 @@ def test_a_dispute_goes_to_the_referee_whatever_the_numbers() -> None:
                 world.manager.opened(message, uploaded)
     world.manager.reveal()
     assert len(world.state.revealed.answers[roles.checked[0]]) == 3
-    fragment = roles.checked[0]
-    honest = world.honest_result(world.state.task(fragment))
+    shard = roles.checked[0]
+    honest = world.honest_result(world.state.task(shard))
     for outcome, reason, accepted, convicted in (
         ("vote", "compared", same, [backup.holder]),
         ("agree", "compared", same, []),
         ("referee", "own", honest, sorted([seat, spare])),
     ):
-        entry = verdict_on(world, fragment, outcome=outcome, reason=reason, accepted=accepted, convicted=convicted)
+        entry = verdict_on(world, shard, outcome=outcome, reason=reason, accepted=accepted, convicted=convicted)
         assert refused(world.state, entry).step == Claim.VERDICTS
-    assert fragment in world.manager.to_execute()
-    found = world.manager.judge({fragment: honest})
-    verdict = next(v for v in found if v.fragment == fragment)
+    assert shard in world.manager.to_execute()
+    found = world.manager.judge({shard: honest})
+    verdict = next(v for v in found if v.shard == shard)
     assert (verdict.outcome, verdict.reason, verdict.convicted) == ("referee", "differ", sorted([seat, spare]))
 
 
@@ -308,7 +308,7 @@ def test_a_dispute_goes_to_the_referee_whatever_the_numbers() -> None:
 def test_a_manager_may_overrule_only_by_saying_that_it_executed(preset: str) -> None:
     """What THREATS.md admits: a false "suspect" convicts by the manager's word, in sight of everybody who audits."""
     rules = ProtocolSpec("classic") if preset == "classic" else GUARDED
-    world = fresh(6, Scenario(lines=40, block_lines=10, protocol=rules))
+    world = fresh(6, Scenario(examples=40, batch_size=10, protocol=rules))
     answered(world)
     world.manager.suspect(0)
     world.manager.reveal()
@@ -324,16 +324,14 @@ def test_a_manager_may_overrule_only_by_saying_that_it_executed(preset: str) -> 
 def test_a_verdict_before_the_reveal_or_of_another_round_is_refused() -> None:
     world = fresh(6, HALF)
     answered(world)
-    entry = e.Verdict(
-        at=world.state.at, round=0, fragment=0, outcome="agree", reason="compared", accepted=A, convicted=[]
-    )
+    entry = e.Verdict(at=world.state.at, round=0, shard=0, outcome="agree", reason="compared", accepted=A, convicted=[])
     assert refused(world.state, entry).step == Claim.PROGRESS
     world.manager.reveal()
     assert refused(world.state, msgspec.structs.replace(entry, round=1)).step == Claim.PROGRESS
     assert refused(RunState(), entry).step == Claim.PROGRESS
 
 
-def test_the_worker_of_an_own_fragment_that_nobody_else_had_is_found_by_the_manager() -> None:
+def test_the_worker_of_an_own_shard_that_nobody_else_had_is_found_by_the_manager() -> None:
     world, log = scripted_world(HALF, 8)
     fake_in_turn(world, lambda roles: [f for f in roles.own if f not in roles.checked])
     last = [x for x in entries(log) if isinstance(x, e.Verdict) and x.convicted]

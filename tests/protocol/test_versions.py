@@ -31,7 +31,7 @@ FIRST_JOIN = next(i for i, row in enumerate(TODAY.rows) if isinstance(e.decode(r
 
 def small_run() -> tuple[World, MemoryLog]:
     """Six workers, two of them one operator's: one is suspended, one leaves within a round, and one is backed up."""
-    scenario = Scenario(lines=40, block_lines=8, deposit=5, tested=True, protocol=GUARDED)
+    scenario = Scenario(examples=40, batch_size=8, deposit=5, tested=True, protocol=GUARDED)
     world, log = scripted_world(scenario, 6, digest("vector/1"), operators={1: "anna", 2: "anna"})
     players = moods(world)
     players[0].mood, players[3].mood = "fake", "slow"

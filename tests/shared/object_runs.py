@@ -12,15 +12,15 @@ from torch import nn
 
 import podlt
 
-LINES = 120
-SMALL: dict[str, Any] = {"workers": 4, "block_lines": 40, "test_fraction": 0.25, "arithmetic": "stock", "processes": 1}
+EXAMPLES = 120
+SMALL: dict[str, Any] = {"workers": 4, "batch_size": 40, "test_fraction": 0.25, "arithmetic": "stock", "processes": 1}
 """Three rounds an epoch, over hosts in threads."""
 
 
 def arrays() -> tuple[np.ndarray, np.ndarray]:
     """Points of four numbers, in three classes by the largest of the first three."""
     dice = np.random.default_rng(1)
-    x = dice.normal(size=(LINES, 4)).astype(np.float32)
+    x = dice.normal(size=(EXAMPLES, 4)).astype(np.float32)
     return x, x[:, :3].argmax(1)
 
 

@@ -54,7 +54,7 @@ class ScriptedWorld(World):
 
     Attributes:
         dealt: is called in each round once its tasks are dealt.
-        suspected: fragments of the next rounds that the manager suspects.
+        suspected: shards of the next rounds that the manager suspects.
         clipped: what the next rounds clip.
     """
 
@@ -68,8 +68,8 @@ class ScriptedWorld(World):
         manager, apply = self.manager, Manager.apply
         manager.apply = lambda *said: apply(manager, *said, self.clipped)  # type: ignore[method-assign, assignment]
         self.dealt(manager.roles)
-        for fragment in self.suspected:
-            manager.suspect(fragment)
+        for shard in self.suspected:
+            manager.suspect(shard)
         delayed = [task for task in waiting if self._mood(task.holder) in ("slow", "late")]
         prompt = deque(task for task in waiting if task not in delayed)
         while prompt:
@@ -83,10 +83,10 @@ class ScriptedWorld(World):
                 manager.committed(self.players[task.holder].commit(task)[0])
         super()._collect(deque())
 
-    def suspect(self, fragments: Sequence[int]) -> Sequence[int]:
-        """Suspects fragments of this round; returns them."""
-        self.suspected = fragments
-        return fragments
+    def suspect(self, shards: Sequence[int]) -> Sequence[int]:
+        """Suspects shards of this round; returns them."""
+        self.suspected = shards
+        return shards
 
     def _mood(self, worker: int) -> str:
         return getattr(self.players[worker], "mood", "honest")
@@ -121,9 +121,9 @@ def scripted_world(
 
 CLASSIC = ProtocolSpec(preset="classic")
 GUARDED = ProtocolSpec(checked=0.5, own=0.3, clip=4, escrow=4)
-"""Of each five fragments or so two are checked, and one is the manager's own: much happens in a short run."""
+"""Of each five shards or so two are checked, and one is the manager's own: much happens in a short run."""
 
-SCENARIO = Scenario(lines=120, epochs=2, block_lines=30, fragment_lines=3, deposit=40, tested=True, protocol=GUARDED)
+SCENARIO = Scenario(examples=120, epochs=2, batch_size=30, shard_size=3, deposit=40, tested=True, protocol=GUARDED)
 
 
 def eventful_run() -> tuple[ScriptedWorld, MemoryLog]:
@@ -171,7 +171,7 @@ def eventful_run() -> tuple[ScriptedWorld, MemoryLog]:
 
 def classic_run() -> tuple[ScriptedWorld, MemoryLog]:
     """A small classic run: one is outvoted, three that all differ go to the referee, one leaves and comes back."""
-    scenario = Scenario(lines=60, block_lines=12, fragment_lines=2, deposit=40, protocol=CLASSIC)
+    scenario = Scenario(examples=60, batch_size=12, shard_size=2, deposit=40, protocol=CLASSIC)
     world, log = scripted_world(scenario, 7)
     players = moods(world)
     players[0].mood = "fake"
@@ -188,14 +188,14 @@ def classic_run() -> tuple[ScriptedWorld, MemoryLog]:
 
 
 def fake_in_turn(world: ScriptedWorld, where: Callable[[Roles], Sequence[int]]) -> None:
-    """Plays rounds until one has fragments of a kind: the workers of these fake, as many of each as it is named."""
+    """Plays rounds until one has shards of a kind: the workers of these fake, as many of each as it is named."""
     found: list[int] = []
 
     def dealt(roles: Roles) -> None:
         taken = Counter[int]()
-        for fragment in where(roles):
-            found.append(roles.group(fragment)[taken[fragment]])
-            taken[fragment] += 1
+        for shard in where(roles):
+            found.append(roles.group(shard)[taken[shard]])
+            taken[shard] += 1
         for worker in found:
             moods(world)[worker].mood = "fake"
 

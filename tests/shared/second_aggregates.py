@@ -45,11 +45,11 @@ def binary32(value: Fraction) -> float:
     return float(Fraction(round(value / unit)) * unit)
 
 
-def average(sums: Sequence[int], exponents: Sequence[int], shape: Shape, lines: int) -> bytes:
+def average(sums: Sequence[int], exponents: Sequence[int], shape: Shape, examples: int) -> bytes:
     """7.2: the float32 part of the average."""
     units = [Fraction(2) ** (e - 42) for e in exponents]
     values = [binary32(n * units[shape.section(i)]) for i, n in enumerate(sums)]
-    over = [float(lines), 1.0, float(lines)]
+    over = [float(examples), 1.0, float(examples)]
     if shape.divisor is not None:
         over[0] = values[shape.divisor] or 1.0
     out = [0.0 if i in shape.gaps else quotient(v, over[shape.section(i)]) for i, v in enumerate(values)]
@@ -74,15 +74,15 @@ def outcome(
     round: int,
     identity: bytes,
     update: bytes,
-    lines: int,
+    examples: int,
     shape: Shape,
-    fragments: Sequence[dict[tuple[int, int], bytes]],
+    shards: Sequence[dict[tuple[int, int], bytes]],
     clipped: dict[int, dict[int, int]],
     key_of: Callable[[int], bytes],
 ) -> str:
     """7.6: "holds", "fails" or "not checked".
 
-    `fragments` has of each the (seat, holder) whose result was accepted -> its digest; `clipped` fragment -> part ->
+    `shards` has of each the (seat, holder) whose result was accepted -> its digest; `clipped` shard -> part ->
     exponent; `update` is `apply.update`.
     """
     if raw is None:
@@ -97,18 +97,18 @@ def outcome(
     if len(raw) < 8 + length or number != round or head["count"] != shape.floats or len(body) != width * shape.floats:
         return "fails"
     sums = [int.from_bytes(body[i : i + width], "little", signed=True) for i in range(0, len(body), width)]
-    if any(abs(n) > 2**42 * len(fragments) for n in sums):
+    if any(abs(n) > 2**42 * len(shards) for n in sums):
         return "fails"
     if blake3(b"".join(n.to_bytes(8, "little", signed=True) for n in sums)).digest() != claimed:
         return "fails"
-    whole = average(sums, exponents, shape, lines) + head["rest"]
+    whole = average(sums, exponents, shape, examples) + head["rest"]
     if blake3(whole + bytes(-len(whole) % 64)).digest() != update:
         return "fails"
     drawn = digest("fingerprint-points/1", identity, msgspec.msgpack.encode(head["terms"]))
     points = [int.from_bytes(drawn[k : k + 8], "big") % P for k in (0, 8)]
     largest, values = [-1000] * len(exponents), [0, 0]
-    for fragment, accepted in enumerate(fragments):
-        scaling = [clipped.get(fragment, {}).get(part, 0) for part in (0, 1)]
+    for shard, accepted in enumerate(shards):
+        scaling = [clipped.get(shard, {}).get(part, 0) for part in (0, 1)]
         words = []
         for seat, holder, found, signature in head["words"]:
             if (seat, holder) not in accepted:
@@ -120,7 +120,7 @@ def outcome(
             return "not checked"
         largest = [max(pair) for pair in zip(largest, words[0][0], strict=True)]
         values = [(a + b) % P for a, b in zip(values, words[0][1], strict=True)]
-        if fragment == 0 and words[0][2] != blake3(head["rest"]).digest():
+        if shard == 0 and words[0][2] != blake3(head["rest"]).digest():
             return "not checked"
     same = values == [polynomial(sums, x) for x in points]
     return "holds" if same and largest == list(exponents) else "not checked"

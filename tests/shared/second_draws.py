@@ -72,7 +72,7 @@ class Dice:
 def check_options(b: Entry) -> None:
     """3.1"""
     need(b["preset"] in ("classic", "guarded"), "PROGRESS", "preset")
-    need(min(b["lines"], b["epochs"], b["block_lines"]) > 0, "PROGRESS", "begin")
+    need(min(b["examples"], b["epochs"], b["batch_size"]) > 0, "PROGRESS", "begin")
     one = b["local_steps"] == 1 and b["local_lr"] is None
     many = b["local_steps"] > 1 and b["local_lr"] is not None and 0 < b["local_lr"] < math.inf
     need(one or many, "PROGRESS", "local steps")
@@ -88,8 +88,8 @@ def check_options(b: Entry) -> None:
 
 def chain_length(begin: Entry) -> int:
     """3.1"""
-    block, fragment = begin["block_lines"], begin["fragment_lines"]
-    return begin["epochs"] * -(-begin["lines"] // (min(block, fragment) if fragment else block))
+    batch, shard = begin["batch_size"], begin["shard_size"]
+    return begin["epochs"] * -(-begin["examples"] // (min(batch, shard) if shard else batch))
 
 
 def number_of_spares(begin: Entry, n: int, round: int) -> int:
@@ -120,17 +120,18 @@ def usual(levels: dict[int, int]) -> int:
 
 
 def planned(begin: Entry, levels: dict[int, int], left: int, k: int) -> tuple[int, int]:
-    """4.1: lines and number of fragments, with workers of these levels, `k` spares, and `left` lines of the epoch."""
+    """4.1: examples and number of shards, with workers of these levels, `k` spares, and `left` examples of the
+    epoch."""
     useful = sum(weights(levels).values()) - k
-    block, each = begin["block_lines"], begin["fragment_lines"]
-    lines = min(block, max(each, useful * each // usual(levels)), left) if each else min(block, left)
-    return lines, min(useful, lines)
+    batch, each = begin["batch_size"], begin["shard_size"]
+    examples = min(batch, max(each, useful * each // usual(levels)), left) if each else min(batch, left)
+    return examples, min(useful, examples)
 
 
-def sizes(lines: int, fragments: int) -> list[int]:
+def sizes(examples: int, shards: int) -> list[int]:
     """4.2"""
-    size, longer = divmod(lines, fragments)
-    return [size + (j < longer) for j in range(fragments)]
+    size, longer = divmod(examples, shards)
+    return [size + (j < longer) for j in range(shards)]
 
 
 # Who has which task
@@ -138,7 +139,7 @@ def sizes(lines: int, fragments: int) -> list[int]:
 
 @dataclass
 class Roles:
-    """2.7: each seat's fragment; which fragments have spares; which the manager executes."""
+    """2.7: each seat's shard; which shards have spares; which the manager executes."""
 
     seats: dict[int, int]
     checked: list[int]
@@ -154,36 +155,36 @@ def deal(
     weight: dict[int, int],
     lengths: list[int],
 ) -> Roles:
-    """2.7: of workers sorted by key, `k` spares, and fragments of these lengths."""
-    fragments = len(lengths)
+    """2.7: of workers sorted by key, `k` spares, and shards of these lengths."""
+    shards = len(lengths)
     all_seats = [SLOT * s + w for w in by_key for s in range(weight[w])]
-    places = [all_seats[p] for p in dice.sample(len(all_seats), fragments + k)]
+    places = [all_seats[p] for p in dice.sample(len(all_seats), shards + k)]
     if begin["preset"] == "classic":
-        checked = [dice.below(fragments)]
-        seats = {w: j if j < fragments else checked[0] for j, w in enumerate(places)}
+        checked = [dice.below(shards)]
+        seats = {w: j if j < shards else checked[0] for j, w in enumerate(places)}
         return Roles(seats, checked, [])
-    picked = dice.sample(fragments, min(k, fragments))
+    picked = dice.sample(shards, min(k, shards))
     checked = []
     for i, f in enumerate(picked):
         same, tries = operators[places[f] % SLOT], 0
-        while operators[places[fragments + i] % SLOT] == same and tries < 64:
-            j, tries = dice.below(fragments), tries + 1
+        while operators[places[shards + i] % SLOT] == same and tries < 64:
+            j, tries = dice.below(shards), tries + 1
             if j not in picked and operators[places[j] % SLOT] != same:
-                places[j], places[fragments + i] = places[fragments + i], places[j]
-        if places[fragments + i] % SLOT == places[f] % SLOT:
-            others = [j for j in range(fragments) if j not in picked and places[j] % SLOT != places[f] % SLOT]
+                places[j], places[shards + i] = places[shards + i], places[j]
+        if places[shards + i] % SLOT == places[f] % SLOT:
+            others = [j for j in range(shards) if j not in picked and places[j] % SLOT != places[f] % SLOT]
             if not others:
-                places[fragments + i] = -1
+                places[shards + i] = -1
                 continue
             j = others[0]
-            places[j], places[fragments + i] = places[fragments + i], places[j]
+            places[j], places[shards + i] = places[shards + i], places[j]
         checked.append(f)
-    seats = {places[j]: j for j in range(fragments)}
-    seats |= {places[fragments + i]: f for i, f in enumerate(picked) if f in checked}
+    seats = {places[j]: j for j in range(shards)}
+    seats |= {places[shards + i]: f for i, f in enumerate(picked) if f in checked}
     y = dice.below(MILLION)
-    least, rest = divmod(fragments * begin["own"], MILLION)
+    least, rest = divmod(shards * begin["own"], MILLION)
     most = begin["own_most"] * (len(all_seats) // len(by_key))
-    own = dice.sample(fragments, min(most, fragments, least + (y < rest)))
+    own = dice.sample(shards, min(most, shards, least + (y < rest)))
     return Roles(seats, checked, own)
 
 
@@ -199,9 +200,9 @@ def replay(
 
     A move is ("left", worker, 0) or ("redealt", seat, holder), in the order of the log.
     """
-    tasks: dict[int, list[int]] = {w: [] for w in by_key}  # each worker's fragments, dealt or dealt again
-    for seat, fragment in seats.items():
-        tasks[seat % SLOT].append(fragment)
+    tasks: dict[int, list[int]] = {w: [] for w in by_key}  # each worker's shards, dealt or dealt again
+    for seat, shard in seats.items():
+        tasks[seat % SLOT].append(shard)
     by_place = [w for w in by_key for _ in range(weight[w])]
     gone: set[int] = set()
     times: dict[int, int] = {}
@@ -210,15 +211,15 @@ def replay(
             gone.add(seat)
             continue
         need(seat in seats, "DRAWS", "nobody had the task")
-        fragment = seats[seat]
-        there = {operators[w] for w in by_key if fragment in tasks[w] and w not in gone}
-        may = [w for w in by_key if w not in gone and fragment not in tasks[w]]
+        shard = seats[seat]
+        there = {operators[w] for w in by_key if shard in tasks[w] and w not in gone}
+        may = [w for w in by_key if w not in gone and shard not in tasks[w]]
         need(bool(may), "DRAWS", "nobody could take it")
         dice = Dice(digest("redeal/1", secret, u64(seat), u64(times.get(seat, 0))))
         one, two = (draw_again(dice, by_place, may, [w for w in may if operators[w] not in there]) for _ in range(2))
         due = two if len(tasks[two]) * weight[one] < len(tasks[one]) * weight[two] else one
         need(holder == due, "DRAWS", "not the drawn one")
-        tasks[holder].append(fragment)
+        tasks[holder].append(shard)
         times[seat] = times.get(seat, 0) + 1
 
 

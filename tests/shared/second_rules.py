@@ -56,7 +56,7 @@ def signed(key: bytes, message: bytes, signature: bytes) -> bool:
 
 @dataclass
 class Round:
-    """A round that is open. `roles` and `results` (a fragment's: who gave which) are known from the reveal on."""
+    """A round that is open. `roles` and `results` (a shard's: who gave which) are known from the reveal on."""
 
     open: Entry
     workers: list[int]
@@ -71,13 +71,13 @@ class Round:
 
     def lengths(self) -> list[int]:
         """4.2"""
-        return sizes(self.open["lines"], len(self.open["fragments"]))
+        return sizes(self.open["examples"], len(self.open["shards"]))
 
-    def due(self, fragment: int) -> bool:
+    def due(self, shard: int) -> bool:
         """4.3"""
         assert self.roles is not None
-        special = fragment in self.roles.checked or fragment in self.roles.own
-        return special or len(self.results[fragment]) > 1
+        special = shard in self.roles.checked or shard in self.roles.own
+        return special or len(self.results[shard]) > 1
 
 
 class Verifier:
@@ -91,7 +91,7 @@ class Verifier:
         need(bound <= 2**40, "PROGRESS", "rounds")
         need(b["chain_length"] >= bound, "DRAWS", "chain")
         self.epochs = b["epochs"]
-        self.accounts = Accounts(b["escrow"], 4 * b["reward"] * b["lines"] * b["epochs"])
+        self.accounts = Accounts(b["escrow"], 4 * b["reward"] * b["examples"] * b["epochs"])
         self.identity = digest("run/4", msgspec.msgpack.encode({**b, "at": 0}))
         self.at, self.parameters, self.chain = b["at"], b["parameters"], b["chain_end"]
         self.beacon = digest("beacon/1", self.identity)
@@ -216,8 +216,8 @@ class Verifier:
         need((x["epoch"], x["offset"]) == (self.epoch, self.offset), "PROGRESS", "another place than the plan's")
         levels = self.levels(active)
         k = number_of_spares(self.begin, sum(weights(levels).values()), self.round)
-        plan = planned(self.begin, levels, self.begin["lines"] - self.offset, k)
-        need((x["lines"], len(x["fragments"])) == plan, "PROGRESS", "another round than the plan's")
+        plan = planned(self.begin, levels, self.begin["examples"] - self.offset, k)
+        need((x["examples"], len(x["shards"])) == plan, "PROGRESS", "another round than the plan's")
         need(x["parameters"] == self.parameters, "PROGRESS", "other parameters")
         need(x["attempt"] == self.resumes, "PROGRESS", "another attempt")
         beacon = digest("beacon/1", self.beacon, *sorted(self.new_signatures))
@@ -267,43 +267,43 @@ class Verifier:
         places = [(seat, holder) for seat, holder, _, _ in x["openings"]]
         need(places == sorted(r.commitments), "OPENINGS", "openings")
         for seat, holder, update, salt in x["openings"]:
-            fragment = roles.seats[seat]
-            found = digest("commitment/1", self.task(r, fragment), self.keys[holder], update, salt)
+            shard = roles.seats[seat]
+            found = digest("commitment/1", self.task(r, shard), self.keys[holder], update, salt)
             need(found == r.commitments[seat, holder], "OPENINGS", "opening")
-            r.results.setdefault(fragment, {})[holder] = update
+            r.results.setdefault(shard, {})[holder] = update
         r.roles = roles
         self.chain = x["secret"]
         self.beacon = digest("beacon/1", r.beacon, *(salt for _, _, _, salt in x["openings"]))
         self.new_signatures = []
 
-    def task(self, r: Round, fragment: int) -> bytes:
+    def task(self, r: Round, shard: int) -> bytes:
         """2.3"""
         b, number = self.begin, u64(r.open["round"])
-        piece = r.open["fragments"][fragment]
+        piece = r.open["shards"][shard]
         randomness = digest("randomness/1", b["seed"], number, piece)
         return digest("task/1", self.identity, number, b["program"], r.open["parameters"], piece, randomness)
 
     def take_verdict(self, x: Entry, r: Round) -> None:
         """4.3"""
         need(r.roles is not None and not r.applied, "PROGRESS", "verdict")
-        fragment = x["fragment"]
-        results = r.results.get(fragment, {})
-        need(bool(results) and fragment not in r.verdicts, "VERDICTS", "no such fragment, or twice")
+        shard = x["shard"]
+        results = r.results.get(shard, {})
+        need(bool(results) and shard not in r.verdicts, "VERDICTS", "no such shard, or twice")
         need(verdict_due(x, r, self.begin["preset"]), "VERDICTS", "another verdict is due")
         differ = sorted(w for w, update in results.items() if update != x["accepted"])
         need(x["convicted"] == differ, "VERDICTS", "convicted")
-        r.verdicts[fragment] = x
+        r.verdicts[shard] = x
 
     def take_apply(self, x: Entry, r: Round) -> None:
         """3.9"""
-        fragments = len(r.open["fragments"])
+        shards = len(r.open["shards"])
         need(r.roles is not None and not r.applied, "PROGRESS", "apply")
-        need(all(j in r.verdicts for j in range(fragments) if r.due(j)), "VERDICTS", "no verdict")
+        need(all(j in r.verdicts for j in range(shards) if r.due(j)), "VERDICTS", "no verdict")
         need(math.isfinite(x["loss"]), "PROGRESS", "loss")
         clipped = x["clipped"]
         need(not clipped or self.begin["clip"] > 0, "PROGRESS", "nothing is clipped")
         need(all(a[:2] < b[:2] for a, b in pairwise(clipped)), "PROGRESS", "order of what is clipped")
-        in_range = all(j < fragments and part <= 1 and exponent > 0 for j, part, exponent in clipped)
+        in_range = all(j < shards and part <= 1 and exponent > 0 for j, part, exponent in clipped)
         need(in_range, "PROGRESS", "clipped what")
         r.applied = True
         self.parameters = x["parameters"]
@@ -323,7 +323,7 @@ class Verifier:
         leaving = [n for n, status in self.status.items() if status == "withdrawn" and self.left_at[n] <= since]
         due = self.accounts.pay(earned, leaving, convicted)
         need(x["transfers"] == due, "PAYMENTS", "pay")
-        for w in {w for fragment, results in r.results.items() if r.due(fragment) for w in results} - convicted:
+        for w in {w for shard, results in r.results.items() if r.due(shard) for w in results} - convicted:
             self.passed[w] += 1
         self.r = None
         self.round += 1
@@ -333,8 +333,8 @@ class Verifier:
             self.status[w], self.left_at[w] = "suspended" if w in suspended else "evicted", self.round
         self.convicted |= convicted
         self.part_measured = False
-        self.offset += r.open["lines"]
-        if self.offset == self.begin["lines"]:
+        self.offset += r.open["examples"]
+        if self.offset == self.begin["examples"]:
             self.offset, self.epoch = 0, self.epoch + 1
 
     def take_measure(self, x: Entry) -> None:
@@ -378,7 +378,7 @@ class Verifier:
             except ValueError:
                 raise Unsound("TERMS", "no document") from None
             need(isinstance(document, dict) and again == x["optimizer"], "TERMS", "no document")
-        self.accounts.allow(4 * self.begin["reward"] * self.begin["lines"] * (x["epochs"] + 1))
+        self.accounts.allow(4 * self.begin["reward"] * self.begin["examples"] * (x["epochs"] + 1))
         if left > 0:
             for n in self.active():
                 if self.closed is not None or n in self.paid_out:
@@ -401,15 +401,15 @@ class Verifier:
 
 
 def verdict_due(x: Entry, r: Round, preset: str) -> bool:
-    """4.3: whether outcome, reason and what is accepted can be those of a verdict on this fragment."""
+    """4.3: whether outcome, reason and what is accepted can be those of a verdict on this shard."""
     assert r.roles is not None
-    values = list(r.results[x["fragment"]].values())
-    own = x["fragment"] in r.roles.own
+    values = list(r.results[x["shard"]].values())
+    own = x["shard"] in r.roles.own
     said, accepted = (x["outcome"], x["reason"]), x["accepted"]
     best = max(values, key=values.count)
     if said == ("referee", "suspect"):
         return True
-    if not r.due(x["fragment"]):
+    if not r.due(x["shard"]):
         return False
     if len(set(values)) == 1:
         if accepted == best:

@@ -64,7 +64,7 @@ def check_terms(begin: Entry, recipe: bytes, program: bytes) -> None:
     again = json.dumps(document, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
     need(again == recipe, "TERMS", "a document not in its one encoding")
     training, rules = document["training"], document["protocol"]
-    names = ("epochs", "block_lines", "fragment_lines", "local_steps")
+    names = ("epochs", "batch_size", "shard_size", "local_steps")
     terms = {name: training[name] for name in names} | {name: rules[name] for name in ("preset", "escrow", "reward")}
     terms |= guarded_terms(rules) | {"spares": 2 if rules["preset"] == "classic" else 1}
     terms["local_lr"] = training["local_lr"] if training["local_steps"] > 1 else None

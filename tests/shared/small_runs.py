@@ -36,7 +36,7 @@ def small_recipe(
     *, arithmetic: Literal["exact", "stock"] = "stock", protocol: ProtocolSpec = GUARDED, **training: Any
 ) -> Recipe:
     """Eight workers, 15 rounds an epoch, seconds in all; by stock arithmetic, which starts in half the time."""
-    options = {"epochs": 2, "workers": 8, "block_lines": 100, "checkpoint_every": 7, **training}
+    options = {"epochs": 2, "workers": 8, "batch_size": 100, "checkpoint_every": 7, **training}
     return Recipe(
         data=DataSpec("digits"),
         model=ModelSpec("podlt.models:mlp", {"inputs": 64, "hidden": 32, "outputs": 10}),
@@ -48,7 +48,7 @@ def small_recipe(
 
 
 def tiny_recipe(
-    lines: int = 200,
+    examples: int = 200,
     model: dict[str, Any] | None = None,
     *,
     arithmetic: Literal["exact", "stock"] = "stock",
@@ -56,9 +56,9 @@ def tiny_recipe(
     **training: Any,
 ) -> Recipe:
     """Three workers and a few rounds: for what happens once."""
-    options = {"epochs": 1, "workers": 3, "block_lines": 50, **training}
+    options = {"epochs": 1, "workers": 3, "batch_size": 50, **training}
     return Recipe(
-        data=DataSpec("digits", limit=lines),
+        data=DataSpec("digits", limit=examples),
         model=ModelSpec("podlt.models:mlp", {"inputs": 64, "hidden": 16, "outputs": 10, **(model or {})}),
         optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9},
         training=TrainingSpec(**options),

@@ -20,7 +20,7 @@ from podlt.manager.directory import RunDirectory
 from podlt.network.access.invitation import write
 from podlt.network.access.registry import Registry
 from podlt.protocol import entries as e
-from podlt.protocol.plan import fragment_bounds
+from podlt.protocol.plan import shard_bounds
 from podlt.protocol.rules import RunState
 from podlt.verify import verify
 
@@ -37,7 +37,7 @@ lr = 0.01
 [training]
 epochs = {epochs}
 workers = {workers}
-block_lines = {block_lines}
+batch_size = {batch_size}
 checkpoint_every = 20
 seed = 1
 """
@@ -48,13 +48,13 @@ def write_recipe(
     *,
     epochs: int = 6,
     workers: int = 6,
-    block_lines: int = 120,
+    batch_size: int = 120,
     hidden: int = 32,
     arithmetic: str = "stock",
 ) -> Path:
     """A recipe over digits: about 13 rounds an epoch, some tens of milliseconds each in stock arithmetic."""
     path.write_text(
-        RECIPE.format(epochs=epochs, workers=workers, block_lines=block_lines, hidden=hidden, arithmetic=arithmetic)
+        RECIPE.format(epochs=epochs, workers=workers, batch_size=batch_size, hidden=hidden, arithmetic=arithmetic)
     )
     return path
 
@@ -222,7 +222,7 @@ class Stage:
 
 
 def all_committed_work_is_paid(state: RunState, log: Sequence[e.Entry]) -> None:
-    """Every commitment that stood when its round was revealed earned exactly its lines, and nothing else was earned.
+    """Every commitment that stood when its round was revealed earned exactly its examples, and nothing else was earned.
 
     What stands is read from the commitments themselves (a task that is dealt again has a new holder), and added up
     anew; who was convicted in a round has no claim on it. What was earned is vested for all who were there at the end;
@@ -241,7 +241,7 @@ def all_committed_work_is_paid(state: RunState, log: Sequence[e.Entry]) -> None:
         if isinstance(entry, e.Reveal):
             assert rules.begin is not None
             opened, seats = rules.revealed.open, rules.revealed.roles.seats
-            bounds = fragment_bounds(opened.lines, len(opened.fragments))
+            bounds = shard_bounds(opened.examples, len(opened.shards))
             claims = {}
             for one in entry.openings:
                 holder, (start, stop) = standing[one.seat], bounds[seats[one.seat]]

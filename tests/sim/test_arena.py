@@ -50,7 +50,7 @@ def learning_world(rules: ProtocolSpec, kind: str = "zeros", cheaters: int = 0) 
             player.kind = kind  # type: ignore[attr-defined]
         return cast
 
-    scenario = Scenario(lines=800, block_lines=80, fragment_lines=8, protocol=rules)
+    scenario = Scenario(examples=800, batch_size=80, shard_size=8, protocol=rules)
     world = LearningWorld(scenario, players, seed, log)
     world.begin()
     return world, log
@@ -87,7 +87,7 @@ def test_each_kind_of_fake_differs_from_the_truth_and_from_the_fakes_of_others(k
     world.step()
     plan = world.manager.upcoming()
     assert plan is not None
-    world.manager.open(plan, world.fragments(plan))
+    world.manager.open(plan, world.shards(plan))
     task = world.state.task(0)
     names = [world._execute(task), *(world._forge(task, forger, kind) for forger in (b"", b"", b"one", b"two"))]
     assert names[1] == names[2] and len(set(names)) == 4

@@ -34,12 +34,12 @@ def check_fakes(result: SimulationResult, hazard: float) -> None:
 
 
 def classic_hazard(workers: int) -> float:
-    """One fragment a round is compared, by three workers."""
+    """One shard a round is compared, by three workers."""
     return 3 / workers
 
 
 def guarded_hazard(workers: int, checked: float, own: float = 0.0, own_most: int = 1) -> float:
-    """Of N workers 2k are compared, with k = N c / (1 + c) in the mean, and the others' fragments executed: o of F."""
+    """Of N workers 2k are compared, with k = N c / (1 + c) in the mean, and the others' shards executed: o of F."""
 
     def share(mean: float, most: int) -> list[tuple[int, float]]:
         low = math.floor(mean)
@@ -47,9 +47,9 @@ def guarded_hazard(workers: int, checked: float, own: float = 0.0, own_most: int
 
     unseen = 0.0
     for spares, chance in share(workers * checked / (1 + checked), workers // 2):
-        fragments = workers - spares
-        for executed, other in share(fragments * own, min(own_most, fragments)):
-            unseen += chance * other * (1 - 2 * spares / workers) * (1 - executed / fragments)
+        shards = workers - spares
+        for executed, other in share(shards * own, min(own_most, shards)):
+            unseen += chance * other * (1 - 2 * spares / workers) * (1 - executed / shards)
     return 1 - unseen
 
 
@@ -122,7 +122,7 @@ def test_lone_cheaters_are_convicted_and_no_honest_worker_is(cheat: str, rules: 
 @pytest.mark.parametrize("rules", [CLASSIC, OFTEN], ids=["classic", "guarded"])
 @pytest.mark.parametrize("cheat", ["false-opening", "equivocator", "double-answer", "forger", "replayer"])
 def test_false_messages_change_nothing_and_earn_nothing(cheat: str, rules: ProtocolSpec) -> None:
-    run = simulate(8, {cheat: 2}, rounds=15, seed=6, whole=True, fragment_lines=1, protocol=rules).runs[0]
+    run = simulate(8, {cheat: 2}, rounds=15, seed=6, whole=True, shard_size=1, protocol=rules).runs[0]
     honest = 2 if cheat == "replayer" else 0  # what it replays it computed once
     assert (run.fakes_applied, run.vested, run.honest_convicted, run.outcome) == (0, honest, 0, "complete")
 

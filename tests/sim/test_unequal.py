@@ -11,9 +11,9 @@ from podlt.sim.networked import NetworkedWorld
 from podlt.sim.networks import _broken
 
 
-def world(machines: list[float], rounds: int, lines: int = 32, **faults: float) -> NetworkedWorld:
+def world(machines: list[float], rounds: int, examples: int = 32, **faults: float) -> NetworkedWorld:
     wrong = NetworkFaults(compute=0.1, machines=tuple(machines), delay=0.001, until=0.0, **faults)  # type: ignore[arg-type]
-    found = NetworkedWorld([1] * len(machines), rounds, 3, wrong, lines=lines)
+    found = NetworkedWorld([1] * len(machines), rounds, 3, wrong, examples=examples)
     found.run()
     assert not list(_broken(found))
     return found
@@ -39,7 +39,7 @@ def test_the_slowest_of_five_sets_no_pace_and_is_paid() -> None:
 
 def test_equal_shares_stay_equal_and_only_backups_help() -> None:
     wrong = NetworkFaults(compute=0.1, machines=(1.0, 1.0, 1.0, 12.0), delay=0.001, until=0.0)
-    found = NetworkedWorld([1] * 4, 8, 3, wrong, lines=32, shares="equal")
+    found = NetworkedWorld([1] * 4, 8, 3, wrong, examples=32, shares="equal")
     found.run()
     kinds = [type(entry) for entry in entries_of(found)]
     assert e.Shares not in kinds and e.Withdraw not in kinds and e.Redeal in kinds

@@ -27,7 +27,7 @@ def recipe(history: Literal["all", "last"] = "last") -> Recipe:
         data=DataSpec("digits", limit=700),
         model=ModelSpec("podlt.models:mlp", {"inputs": 64, "hidden": 16, "outputs": 10}),
         optimizer={"name": "adamw", "lr": 0.01},
-        training=TrainingSpec(epochs=2, workers=5, block_lines=100, checkpoint_every=3, history=history),
+        training=TrainingSpec(epochs=2, workers=5, batch_size=100, checkpoint_every=3, history=history),
         arithmetic="stock",
     )
 

@@ -21,7 +21,7 @@ def may_conclude(found: Verification, signer: str) -> list[str]:
         f"{signer} says that these files are the model that run {state.run.hex()[:16]} ended with; it verified the "
         "run's log and the model before it signed",
         "whoever has the run's bundle checks that again, without trusting the signer: podlt verify BUNDLE",
-        f"{state.round:,} rounds by {workers}: of {found.counts['fragments']:,} results "
+        f"{state.round:,} rounds by {workers}: of {found.counts['shards']:,} results "
         f"{compared(found):,} were compared or executed by the manager",
     ]
 

@@ -53,8 +53,8 @@ def provenance(
         "rounds": state.round,
         "epochs": state.epoch,
         "workers": len(state.workers),
-        "fragments": found.counts["fragments"],
-        "fragmentsCompared": compared(found),
+        "shards": found.counts["shards"],
+        "shardsCompared": compared(found),
         "workersConvicted": sum(bool(worker.convictions) for worker in state.workers.values()),
         "firstParameters": begin.parameters.hex(),
         "lastParameters": state.parameters.hex(),
@@ -96,7 +96,7 @@ def provenance(
 
 
 def compared(found: Verification) -> int:
-    """How many fragments' results were compared, or executed by the manager."""
+    """How many shards' results were compared, or executed by the manager."""
     return found.counts["agree"] + found.counts["vote"] + found.counts["referee"]
 
 

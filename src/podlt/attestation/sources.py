@@ -1,6 +1,6 @@
 """What a run was made of, by digests that a stranger can work out from the original files, as far as there are any.
 
-A log binds a run's data by a digest over the prepared lines. That proves much to who has podlt, and says nothing to
+A log binds a run's data by a digest over the prepared examples. That proves much to who has podlt, and says nothing to
 who has only the files. So the files are looked for, prepared again, and compared with the log; only then their SHA-256
 is stated.
 """
@@ -62,7 +62,7 @@ def data_dependencies(
         cache: of prepared data.
         given: where the user says that the data are, else they are looked for as the audit does.
     """
-    bound = {"trainingExamples": begin.lines, "preparedTraining": begin.data.hex()}
+    bound = {"trainingExamples": begin.examples, "preparedTraining": begin.data.hex()}
     if begin.test != e.NO_TEST:
         bound["preparedTest"] = begin.test.hex()
     try:
@@ -145,7 +145,7 @@ def _tokenizer(spec: DataSpec, source: Path) -> list[Dependency]:
 
 def _is_of(prepared: Prepared, begin: e.Begin) -> bool:
     test = prepared.test.digest if prepared.test is not None else e.NO_TEST
-    return (prepared.train.digest, prepared.train.lines, test) == (begin.data, begin.lines, begin.test)
+    return (prepared.train.digest, prepared.train.examples, test) == (begin.data, begin.examples, begin.test)
 
 
 def _named(name: str) -> list[Dependency]:
@@ -184,8 +184,8 @@ def _described(source: Path, kind: str) -> list[Dependency]:
     base = source if source.is_dir() else source.parent
     found = []
     if len(paths) > _MOST_FILES:
-        lines = "".join(f"{digest}  {path.relative_to(base).as_posix()}\n" for path, digest in digests.items())
-        found.append(Dependency(_many(source, kind, lines, notes), unknown))
+        listing = "".join(f"{digest}  {path.relative_to(base).as_posix()}\n" for path, digest in digests.items())
+        found.append(Dependency(_many(source, kind, listing, notes), unknown))
     else:
         for path, digest in digests.items():
             name = path.relative_to(base).as_posix()
@@ -204,11 +204,11 @@ def _descriptor(name: str, path: Path, digest: str, notes: Document) -> Document
     return descriptor
 
 
-def _many(source: Path, kind: str, lines: str, notes: Document) -> Document:
+def _many(source: Path, kind: str, listing: str, notes: Document) -> Document:
     """One descriptor for a source of very many files: the digest of the list that `sha256sum` prints of them."""
-    count = lines.count("\n")
+    count = listing.count("\n")
     what = {"files": count, "digestOf": "the output of sha256sum over these files, sorted by path"}
-    digest = hashlib.sha256(lines.encode()).hexdigest()
+    digest = hashlib.sha256(listing.encode()).hexdigest()
     return {"name": f"{kind}/{source.name}", "digest": {"sha256": digest}, "annotations": {**what, **notes}}
 
 

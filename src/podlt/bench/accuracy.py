@@ -1,11 +1,11 @@
 """How well exact arithmetic trains: final figures of each number of digits and of stock float32, over several seeds.
 
 The captured program is executed as workers and manager execute it (a task's execution, an average, the optimiser), on
-whole blocks as one fragment, on one thread: only the protocol is left out, which changes no bit of an exact run. A seed
-fixes the first weights and the order of the lines, so runs of one seed differ in their arithmetic alone.
+whole batches as one shard, on one thread: only the protocol is left out, which changes no bit of an exact run. A seed
+fixes the first weights and the order of the examples, so runs of one seed differ in their arithmetic alone.
 
-Each finished run is a line of the results file: a study that was interrupted resumes where it was. A line counts as
-long as its recipe and its length are still the study's.
+Each finished run is an example of the results file: a study that was interrupted resumes where it was. An example
+counts as long as its recipe and its length are still the study's.
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ class Study:
         return list(range(1, min(wanted, self.most_seeds) + 1))
 
 
-def _recipe(data: DataSpec, model: ModelSpec, lr: float, steps: int, lines: int, **schedule: int) -> Recipe:
+def _recipe(data: DataSpec, model: ModelSpec, lr: float, steps: int, examples: int, **schedule: int) -> Recipe:
     return Recipe(
         data=data,
         model=model,
         loss=LossSpec(CLASSES_LAST if model.name == "podlt.models:gpt" else "cross_entropy"),
         optimizer={"name": "adamw", "lr": lr, "schedule": "cosine", "steps": steps, **schedule},
-        training=TrainingSpec(block_lines=lines, workers=3),
+        training=TrainingSpec(batch_size=examples, workers=3),
     )
 
 
-def _study(data: DataSpec, model: ModelSpec, lr: float, steps: int, lines: int, figure: str) -> Study:
-    return Study(_recipe(data, model, lr, steps, lines), steps, figure)
+def _study(data: DataSpec, model: ModelSpec, lr: float, steps: int, examples: int, figure: str) -> Study:
+    return Study(_recipe(data, model, lr, steps, examples), steps, figure)
 
 
 _TABLE = ModelSpec("podlt.models:embedding_mlp", {"cardinalities": "@cardinalities", "numeric": 7})
@@ -110,7 +110,7 @@ STUDIES: dict[str, Study] = {
 
 
 class StudyResult(msgspec.Struct, frozen=True):
-    """A line of the results file; `recipe` is the digest of the recipe that was trained."""
+    """An example of the results file; `recipe` is the digest of the recipe that was trained."""
 
     study: str
     arithmetic: str
@@ -143,18 +143,20 @@ def run(name: str, arithmetic: str, seed: int, data: Prepared) -> StudyResult:
         DivergedError: something was not finite.
     """
     study, recipe, started = STUDIES[name], recipe_of(name, arithmetic, seed), time.perf_counter()
-    train, block = data.train, recipe.training.block_lines
+    train, block = data.train, recipe.training.batch_size
     model, loss = build_model(recipe, train.info, Path()), find_loss(recipe, Path())
     fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in train.fields]
     captured = capture(model, loss, fields, recipe.program_arithmetic)
     program = captured.program
-    weights = Weights(program, recipe_optimizer(recipe, train.lines), np.zeros(state_layout(program).nbytes, np.uint8))
+    weights = Weights(
+        program, recipe_optimizer(recipe, train.examples), np.zeros(state_layout(program).nbytes, np.uint8)
+    )
     weights.set(captured.state)
     execute, update = TaskExecutor(program, 1, None), np.zeros(update_layout(program).nbytes, np.uint8)
     source = seed.to_bytes(8, "big")
-    rounds = train.lines // block
+    rounds = train.examples // block
     for step in range(study.steps):
-        order = EpochOrder(train.lines, source, step // rounds)
+        order = EpochOrder(train.examples, source, step // rounds)
         batch = as_batch(train.read(order.ids(step % rounds * block, block)))
         randomness = crypto.digest("randomness/1", source, step.to_bytes(8, "big"))
         execute(weights.views, batch, randomness, update)
@@ -188,7 +190,7 @@ def runs(todo: Sequence[tuple[str, str, int]], processes: int) -> Iterator[Study
 
 
 def read_results(path: Path) -> dict[tuple[str, str, int], StudyResult]:
-    """What a results file holds; an unfinished line at its end is left out, and so is what was trained otherwise.
+    """What a results file holds; an unfinished example at its end is left out, and so is what was trained otherwise.
 
     Raises:
         UsageError: it cannot be read.
@@ -265,7 +267,8 @@ def as_table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _end_last_line(path: Path) -> None:
-    """What a study that was killed left of a line must not swallow the next; also shows that there is a place to write.
+    """What a study that was killed left of an example must not swallow the next; also shows that there is a place to
+    write.
 
     Raises:
         UsageError: there is none.

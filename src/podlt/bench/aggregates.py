@@ -39,7 +39,7 @@ def main() -> None:
     """Makes updates as a training round has them, and prints a table."""
     parser = argparse.ArgumentParser(description="time the sums and fingerprints of a round")
     parser.add_argument("--values", type=int, default=1_000_000, help="float32 values of an update")
-    parser.add_argument("--updates", type=int, default=50, help="fragments of a round")
+    parser.add_argument("--updates", type=int, default=50, help="shards of a round")
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -48,11 +48,12 @@ Contender = Callable[[], object]
 
 @dataclass(frozen=True)
 class StepJob:
-    """A model, its fields and how many lines a step takes; `update` is false where many tasks share their weights."""
+    """A model, its fields and how many examples a step takes; `update` is false where many tasks share their
+    weights."""
 
     model: Callable[[], nn.Module]
     fields: list[FieldSpec]
-    lines: int
+    examples: int
     update: bool = True
     loss: str = "cross_entropy"
 
@@ -140,7 +141,7 @@ class VitBlock(nn.Module):
         self.wide = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Lines of tokens to lines of tokens."""
+        """Examples of tokens to examples of tokens."""
         n, length, width = x.shape
         joint = self.joint(self.norms[0](x)).reshape(n, length, 3, self.heads, -1)
         q, k, v = joint.permute(2, 0, 3, 1, 4)
@@ -169,28 +170,28 @@ def wide_mlp() -> nn.Module:
 
 
 JOBS: dict[str, StepJob] = {
-    "MLP 784-1024-1024-10, 256 lines": StepJob(wide_mlp, _PIXELS, 256),
-    "CNN with batch norm and pooling, 64 lines": StepJob(pooled_cnn, _PIXELS, 64),
-    "GPT 4 layers, width 256, context 128, 8 lines": StepJob(
+    "MLP 784-1024-1024-10, 256 examples": StepJob(wide_mlp, _PIXELS, 256),
+    "CNN with batch norm and pooling, 64 examples": StepJob(pooled_cnn, _PIXELS, 64),
+    "GPT 4 layers, width 256, context 128, 8 examples": StepJob(
         lambda: models.gpt(96, 128, 4, 8, 256), _WORDS, 8, loss=CLASSES_LAST
     ),
-    "MLP 784-128-10, 20 lines, weights kept": StepJob(lambda: models.mlp(784, 128, 10), _PIXELS, 20, update=False),
-    "MLP 784-128-10, 100 lines, weights kept": StepJob(lambda: models.mlp(784, 128, 10), _PIXELS, 100, update=False),
-    "ResNet 3 blocks, 32 to 128 channels, 16 lines": StepJob(resnet, _COLOURS, 16),
-    "ViT 2 blocks, width 192, 16 lines": StepJob(SmallVit, _COLOURS, 16),
-    "LSTM 2 layers, width 128, 32 steps, 16 lines": StepJob(WordLstm, _SHORT, 16, loss=CLASSES_LAST),
-    "depthwise (2 blocks of MobileNetV2), 16 lines": StepJob(mobilenet, _COLOURS, 16),
+    "MLP 784-128-10, 20 examples, weights kept": StepJob(lambda: models.mlp(784, 128, 10), _PIXELS, 20, update=False),
+    "MLP 784-128-10, 100 examples, weights kept": StepJob(lambda: models.mlp(784, 128, 10), _PIXELS, 100, update=False),
+    "ResNet 3 blocks, 32 to 128 channels, 16 examples": StepJob(resnet, _COLOURS, 16),
+    "ViT 2 blocks, width 192, 16 examples": StepJob(SmallVit, _COLOURS, 16),
+    "LSTM 2 layers, width 128, 32 steps, 16 examples": StepJob(WordLstm, _SHORT, 16, loss=CLASSES_LAST),
+    "depthwise (2 blocks of MobileNetV2), 16 examples": StepJob(mobilenet, _COLOURS, 16),
 }
 _GOALS = (0.75, 1.0, 1.0, 0.75, 0.75, 1.0, 1.0, 1.5, 1.5)
 
 
 def random_batch(job: StepJob) -> dict[str, torch.Tensor]:
-    """Lines of the right types."""
+    """Examples of the right types."""
     generator = torch.Generator().manual_seed(5)
     return {
-        f.name: torch.rand((job.lines, *f.shape), generator=generator)
+        f.name: torch.rand((job.examples, *f.shape), generator=generator)
         if f.dtype == "f32"
-        else torch.randint(0, 10, (job.lines, *f.shape), generator=generator)
+        else torch.randint(0, 10, (job.examples, *f.shape), generator=generator)
         for f in job.fields
     }
 

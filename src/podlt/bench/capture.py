@@ -2,7 +2,7 @@
 
 Each measurement is a process of its own. Its peak is the system's word for it (`ru_maxrss`), less what the process had
 before there was a model; so the model itself counts. A task is executed twice with the parameters' digits kept, as
-workers do in a round; eager PyTorch does the same lines' forward and backward pass twice.
+workers do in a round; eager PyTorch does the same examples' forward and backward pass twice.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
 from podlt.program.memory import peak_bytes
 
-LINES = 4
+EXAMPLES = 4
 TRIED = 7
-"""Lines on which a captured program is held against its module."""
+"""Examples on which a captured program is held against its module."""
 
 MEASURES = ("capture", "eager", "task")
 
@@ -46,7 +46,7 @@ class Asked(msgspec.Struct, frozen=True):
         model: one of `language.MODELS`.
         layers: of it.
         arithmetic: of its program.
-        micro_lines: of a task's pieces; 0 for a task as a whole.
+        micro_batch_size: of a task's pieces; 0 for a task as a whole.
         program: the file that the program is written to, or read from.
     """
 
@@ -54,7 +54,7 @@ class Asked(msgspec.Struct, frozen=True):
     model: str
     layers: int
     arithmetic: str
-    micro_lines: int
+    micro_batch_size: int
     program: str
 
 
@@ -100,8 +100,8 @@ def _warm(arithmetic: str) -> None:
 
 
 def _captured(model: nn.Module, arithmetic: str, name: str) -> Captured:
-    lines = language.lines_of(name, TRIED)
-    return capture(model, language.mean_over_tokens, language.FIELDS, arithmetic, lines, LINES)
+    examples = language.lines_of(name, TRIED)
+    return capture(model, language.mean_over_tokens, language.FIELDS, arithmetic, examples, EXAMPLES)
 
 
 def _capture(asked: Asked) -> CaptureMeasurement:
@@ -120,7 +120,7 @@ def _eager(asked: Asked) -> CaptureMeasurement:
     for _ in range(2):
         model.zero_grad(set_to_none=True)
         began = time.perf_counter()
-        language.mean_over_tokens(model, *language.lines_of(asked.model, LINES).values()).backward()  # type: ignore[no-untyped-call]
+        language.mean_over_tokens(model, *language.lines_of(asked.model, EXAMPLES).values()).backward()  # type: ignore[no-untyped-call]
         seconds.append(time.perf_counter() - began)
     return CaptureMeasurement(_bytes(model), min(seconds), peak.bytes())
 
@@ -129,16 +129,16 @@ def _task(asked: Asked) -> CaptureMeasurement:
     program = Program.from_bytes(Path(asked.program).read_bytes())
     peak = ResidentPeak()
     layout = state_layout(program)
-    state, lines = layout.views(np.zeros(layout.nbytes, np.uint8)), language.lines_of(asked.model, LINES)
+    state, examples = layout.views(np.zeros(layout.nbytes, np.uint8)), language.lines_of(asked.model, EXAMPLES)
     for name, value in state.items():
         if name.startswith("param:"):
             value.normal_(std=0.02)
     out = np.zeros(update_layout(program).nbytes, np.uint8)
-    execute, seconds = TaskExecutor(replace(program, micro_lines=asked.micro_lines), 1, None), []
+    execute, seconds = TaskExecutor(replace(program, micro_batch_size=asked.micro_batch_size), 1, None), []
     with torch.no_grad(), execute.unchanging(state):
         for _ in range(2):
             began = time.perf_counter()
-            execute(state, lines, bytes(32), out)
+            execute(state, examples, bytes(32), out)
             seconds.append(time.perf_counter() - began)
     size = sum(value.nbytes for name, value in state.items() if name.startswith("param:"))
     return CaptureMeasurement(size, min(seconds), peak.bytes(), len(program.nodes))
@@ -164,11 +164,12 @@ def measured(asked: Asked) -> CaptureMeasurement:
 def report(name: str, found: dict[str, CaptureMeasurement], program: Program) -> str:
     """Lines for people."""
     taken, eager = found["capture"], found["eager"]
-    size, few, many = taken.model, *(peak_bytes(program, n, is_summed=False)[0] / 2**30 for n in (LINES, 1024))
+    size, few, many = taken.model, *(peak_bytes(program, n, is_summed=False)[0] / 2**30 for n in (EXAMPLES, 1024))
     lines = [
         f"{name}: {size / 4e6:.0f}M parameters, {taken.nodes} nodes; captured in {taken.seconds:.1f} s at a peak of "
         f"{taken.ratio:.1f} x the model ({taken.peak / 2**20:.0f} MiB)",
-        f"  declared for {LINES} lines of {language.TOKENS} tokens {few:.2f} GiB, for 1,024 lines {many:.2f} GiB",
+        f"  declared for {EXAMPLES} examples of {language.TOKENS} tokens {few:.2f} GiB, for 1,024 examples {many:.2f} "
+        "GiB",
         f"  eager    {eager.seconds:6.2f} s, peak {eager.ratio:4.1f} x the model",
     ]
     for key, one in found.items():
@@ -178,15 +179,15 @@ def report(name: str, found: dict[str, CaptureMeasurement], program: Program) ->
     return "\n".join(lines)
 
 
-def run(names: list[str], layers: int, arithmetic: str, micro_lines: list[int], *, as_json: bool) -> None:
+def run(names: list[str], layers: int, arithmetic: str, micro_batch_size: list[int], *, as_json: bool) -> None:
     """Measures models one after another, and prints what each took."""
     for name in names:
         with tempfile.TemporaryDirectory(prefix="podlt-bench-") as folder:
             file = str(Path(folder) / "program.json")
             asked = Asked("capture", name, layers or language.LAYERS[name], arithmetic, 0, file)
             found = {"capture": measured(asked), "eager": measured(msgspec.structs.replace(asked, measure="eager"))}
-            for size in (0, *micro_lines):
-                task = msgspec.structs.replace(asked, measure="task", micro_lines=size)
+            for size in (0, *micro_batch_size):
+                task = msgspec.structs.replace(asked, measure="task", micro_batch_size=size)
                 found[f"task/{size}" if size else "task"] = measured(task)
             if as_json:
                 print(json.dumps({name: msgspec.to_builtins(found)}), flush=True)
@@ -200,14 +201,16 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=["bert", "gpt2"], help=f"of {', '.join(language.MODELS)}")
     parser.add_argument("--layers", type=int, default=0, help="fewer than the model has")
     parser.add_argument("--arithmetic", default="exact/2")
-    parser.add_argument("--micro-lines", type=int, action="append", default=[], help="measures tasks in pieces, too")
+    parser.add_argument(
+        "--micro-batch-size", type=int, action="append", default=[], help="measures tasks in pieces, too"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--process", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.process:
         print(msgspec.json.encode(measure(msgspec.json.decode(given.process, type=Asked))).decode())
     else:
-        run(given.models, given.layers, given.arithmetic, given.micro_lines, as_json=given.json)
+        run(given.models, given.layers, given.arithmetic, given.micro_batch_size, as_json=given.json)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def networked(job: BenchJob, workers: int) -> Iterator[tuple[Trainer, float]]:
 
 
 def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
-    """Interleaves rounds of both engines; returns the ratios of lines a second, and what a round takes more."""
+    """Interleaves rounds of both engines; returns the ratios of examples a second, and what a round takes more."""
     remote_run = networked(job, options.workers)
     with started(job.recipe(options.workers)) as (_, local), remote_run as (remote, joined):
         rounds = fitting(local, options.rounds, options.repeats)
@@ -102,24 +102,24 @@ def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
         "median": statistics.median(ratios),
         "min": ratios[0],
         "max": ratios[-1],
-        "lines_per_second": {name: job.block_lines * rounds / value for name, value in medians.items()},
+        "examples_per_second": {name: job.batch_size * rounds / value for name, value in medians.items()},
         "milliseconds_a_round_more": (medians[NETWORK] - medians[LOCAL]) / rounds * 1e3,
         "seconds_until_all_joined": joined,
     }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the median ratio with min and max, a job a line."""
+    """Prints the median ratio with min and max, a job an example."""
     options = BenchOptions.parse("engines", __doc__, "mlp:1000,mlp:5000,cnn:5000", argv)
     for found in (measure(job, options) for job in options.jobs):
         if options.json:
             print(json.dumps(found), flush=True)
             continue
-        speeds = found["lines_per_second"]
+        speeds = found["examples_per_second"]
         assert isinstance(speeds, dict)
         print(
             f"{found['job']!s:>16}  {NETWORK}/{LOCAL}: median {found['median']:.3f} (min {found['min']:.3f}, max "
-            f"{found['max']:.3f})   {speeds[NETWORK]:,.0f} against {speeds[LOCAL]:,.0f} lines/s, "
+            f"{found['max']:.3f})   {speeds[NETWORK]:,.0f} against {speeds[LOCAL]:,.0f} examples/s, "
             f"{found['milliseconds_a_round_more']:.0f} ms a round more; {options.workers} workers in "
             f"{found['processes']} processes joined in {found['seconds_until_all_joined']:.1f} s",
             flush=True,

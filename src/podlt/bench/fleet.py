@@ -31,7 +31,7 @@ def measure(workers: int, processes: int, rounds: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="podlt-bench-") as name:
         folder = Path(name)
         recipe, run = folder / "recipe.toml", folder / "run"
-        recipe.write_text(RECIPE.format(workers=workers, lines=workers))
+        recipe.write_text(RECIPE.format(workers=workers, examples=workers))
         options = ("--listen", "127.0.0.1", "--name", "127.0.0.1", "--json")
         manager = started("manager", recipe, "--run", run, *options)
         try:

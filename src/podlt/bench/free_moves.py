@@ -45,7 +45,7 @@ def world_of(
         return [make_player(first if i == 0 else Player, i, seed, gossip) for i in range(workers)]
 
     rules = ProtocolSpec(preset=preset)
-    world = World(Scenario(lines=workers * rounds, block_lines=workers, protocol=rules), players, seed, log)
+    world = World(Scenario(examples=workers * rounds, batch_size=workers, protocol=rules), players, seed, log)
     world.begin()
     return world, log
 
@@ -74,18 +74,18 @@ def drawn(state: RunState, secret: bytes, *, without: Iterable[int] = (), keys: 
     dice, active = round_dice(secret, beacon), len(roster.order)
     spares = state.spares(state.round, active)
     plan = state.begin.cut.upcoming(state.epoch, state.offset, active - spares)
-    return deal(dice, state.options, roster, spares, plan.fragments)
+    return deal(dice, state.options, roster, spares, plan.shards)
 
 
 def groups(roles: Roles) -> frozenset[frozenset[int]]:
     """Who is compared with each other, and (alone, or with its spare) with the manager."""
-    return frozenset(frozenset(roles.group(fragment)) for fragment in {*roles.checked, *roles.own})
+    return frozenset(frozenset(roles.group(shard)) for shard in {*roles.checked, *roles.own})
 
 
 def is_fooled(roles: Roles) -> bool:
     """Whether both sybils are compared, with no honest majority and no execution by the manager against them."""
-    found = [fragment for fragment in roles.checked if fragment not in roles.own]
-    return any(set(SYBILS) <= set(roles.group(fragment)) for fragment in found)
+    found = [shard for shard in roles.checked if shard not in roles.own]
+    return any(set(SYBILS) <= set(roles.group(shard)) for shard in found)
 
 
 def chance(world: World, workers: int, throws: int) -> float:
@@ -119,7 +119,7 @@ def throws(workers: int, rounds: int, preset: Preset = "guarded") -> None:
         most = math.comb(count + 4, 4) if preset == "classic" else math.comb(count + 3, 3)
         target = f", with worker {TARGET} in {with_target[count] / rounds:.2%}" if preset == "classic" else ""
         print(
-            f"  at most {count} withdrawn: {draws[count]:.1f} different draws ({most} for one fragment's group); the "
+            f"  at most {count} withdrawn: {draws[count]:.1f} different draws ({most} for one shard's group); the "
             f"sybils are compared with each other in {together[count] / rounds:.1%} of the rounds "
             f"({chance(world, workers, most):.1%} by chance){target}, and neither is compared in "
             f"{unseen[count] / rounds:.1%}"

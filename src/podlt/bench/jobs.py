@@ -36,7 +36,7 @@ EPOCHS = 1000
 HISTORY_BYTES = 2**33
 """What the files of a job's rounds may take if all its epochs are trained: a large model has fewer of them."""
 
-TRAINING_LINES = 60_000
+TRAINING_EXAMPLES = 60_000
 """Of MNIST."""
 
 MODELS = {
@@ -48,33 +48,33 @@ MODELS = {
 
 @dataclass(frozen=True)
 class BenchJob:
-    """What is trained: a model, how many lines a block has, and by which arithmetic."""
+    """What is trained: a model, how many examples a batch has, and by which arithmetic."""
 
     model: str
-    block_lines: int = 1000
+    batch_size: int = 1000
     arithmetic: Literal["exact", "stock"] = "exact"
 
     @classmethod
     def parse(cls, text: str) -> BenchJob:
-        """A job from "MODEL:BLOCK_LINES:ARITHMETIC"; the last two may be left out.
+        """A job from "MODEL:BATCH_SIZE:ARITHMETIC"; the last two may be left out.
 
         Raises:
             UsageError: no such job; says what there is.
         """
-        model, lines, arithmetic, *rest = [*text.split(":"), "", ""][: max(3, text.count(":") + 1)]
-        if model not in MODELS or not (lines or "1").isdigit() or arithmetic not in ("", "exact", "stock") or rest:
+        model, examples, arithmetic, *rest = [*text.split(":"), "", ""][: max(3, text.count(":") + 1)]
+        if model not in MODELS or not (examples or "1").isdigit() or arithmetic not in ("", "exact", "stock") or rest:
             raise UsageError(
-                f"no job named {text!r}: expected MODEL:BLOCK_LINES:ARITHMETIC with a model of {', '.join(MODELS)} "
+                f"no job named {text!r}: expected MODEL:BATCH_SIZE:ARITHMETIC with a model of {', '.join(MODELS)} "
                 "and the arithmetic exact or stock"
             )
-        return cls(model, int(lines or 1000), "stock" if arithmetic == "stock" else "exact")
+        return cls(model, int(examples or 1000), "stock" if arithmetic == "stock" else "exact")
 
     def __str__(self) -> str:
-        return f"{self.model}:{self.block_lines}:{self.arithmetic}"
+        return f"{self.model}:{self.batch_size}:{self.arithmetic}"
 
     def recipe(self, workers: int) -> Recipe:
-        """MNIST, dealt in whole blocks."""
-        training = TrainingSpec(epochs=1, workers=workers, block_lines=self.block_lines)
+        """MNIST, dealt in whole batches."""
+        training = TrainingSpec(epochs=1, workers=workers, batch_size=self.batch_size)
         recipe = Recipe(
             data=DataSpec("mnist"),
             model=MODELS[self.model],
@@ -82,7 +82,7 @@ class BenchJob:
             training=training,
             arithmetic=self.arithmetic,
         )
-        an_epoch = history_bytes(build_model(recipe, {}, Path()), recipe, TRAINING_LINES)
+        an_epoch = history_bytes(build_model(recipe, {}, Path()), recipe, TRAINING_EXAMPLES)
         epochs = max(1, min(EPOCHS, HISTORY_BYTES // an_epoch))
         return msgspec.structs.replace(recipe, training=msgspec.structs.replace(training, epochs=epochs))
 
@@ -102,7 +102,7 @@ class BenchOptions:
         """Reads them; `jobs` is what is measured if nobody says."""
         parser = argparse.ArgumentParser(prog=f"podlt bench {name}", description=description)
         known = f"models: {', '.join(MODELS)}; arithmetic: exact (the default) or stock"
-        parser.add_argument("--jobs", default=jobs, help=f"MODEL:BLOCK_LINES:ARITHMETIC, comma-separated; {known}")
+        parser.add_argument("--jobs", default=jobs, help=f"MODEL:BATCH_SIZE:ARITHMETIC, comma-separated; {known}")
         parser.add_argument("--workers", type=int, default=50)
         parser.add_argument("--rounds", type=int, default=0, help=f"of a repeat; 0: what takes {SECONDS} seconds")
         parser.add_argument("--repeats", type=int, default=7)
@@ -116,18 +116,18 @@ def proven_rounds(trainer: Trainer, count: int) -> float:
     """Runs rounds as a run does, until they are on the disk.
 
     Returns:
-        The seconds that as many whole blocks take, in proportion: a guarded round takes a bit less than a block.
+        The seconds that as many whole batches take, in proportion: a guarded round takes a bit less than a batch.
     """
-    begin, lines = trainer.manager.state.begin, 0
+    begin, examples = trainer.manager.state.begin, 0
     assert begin is not None
     started_at = time.perf_counter()
     for _ in range(count):
         plan = trainer.manager.upcoming()
         assert plan is not None
         trainer.round(plan)
-        lines += plan.lines
+        examples += plan.examples
     trainer.flush()
-    return (time.perf_counter() - started_at) * count * begin.block_lines / lines
+    return (time.perf_counter() - started_at) * count * begin.batch_size / examples
 
 
 def fitting(trainer: Trainer, rounds: int, repeats: int) -> int:

@@ -36,9 +36,9 @@ lr = 0.001
 [training]
 epochs = 3000
 workers = {workers}
-block_lines = {lines}
+batch_size = {examples}
 """
-LINES_A_TASK = 2
+EXAMPLES_A_TASK = 2
 EVENT_TIMEOUT = 300.0
 
 _TORCH_FIRST = 'import torch; print(\'{"event": "torch"}\', flush=True); ' + CODE
@@ -135,7 +135,7 @@ def measure(workers: int, processes: int, repeats: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="podlt-bench-") as name:
         folder = Path(name)
         recipe, run = folder / "recipe.toml", folder / "run"
-        recipe.write_text(RECIPE.format(workers=workers, lines=LINES_A_TASK * workers))
+        recipe.write_text(RECIPE.format(workers=workers, examples=EXAMPLES_A_TASK * workers))
         options = ("--listen", "127.0.0.1", "--name", "127.0.0.1", "--json")
         manager = started("manager", recipe, "--run", run, *options)
         try:

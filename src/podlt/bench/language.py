@@ -11,7 +11,7 @@ from torch.nn import functional
 from podlt.program.ir import FieldSpec
 
 TOKENS = 64
-"""Of a line."""
+"""Of an example."""
 
 
 class SelfAttention(nn.Module):
@@ -39,13 +39,13 @@ class SelfAttention(nn.Module):
             self.register_buffer("sin", angles.sin().repeat(1, 2), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        lines, tokens, width = x.shape
-        parts = self.qkv(x).view(lines, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        examples, tokens, width = x.shape
+        parts = self.qkv(x).view(examples, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         q, k, v = parts[0], parts[1], parts[2]
         if self.rotary:
             q, k = self._turned(q), self._turned(k)
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        out: torch.Tensor = self.out(mixed.transpose(1, 2).reshape(lines, tokens, width))
+        out: torch.Tensor = self.out(mixed.transpose(1, 2).reshape(examples, tokens, width))
         return out
 
     def _turned(self, x: torch.Tensor) -> torch.Tensor:
@@ -185,7 +185,7 @@ FIELDS = [FieldSpec("x", "i64", (TOKENS,), None, "input"), FieldSpec("y", "i64",
 
 
 def lines_of(name: str, count: int) -> dict[str, torch.Tensor]:
-    """Lines of random words, with the same words as labels."""
+    """Examples of random words, with the same words as labels."""
     x = torch.randint(0, WORDS[name], (count, TOKENS), generator=torch.Generator().manual_seed(1))
     return {"x": x, "y": x.roll(-1, 1)}
 

@@ -1,7 +1,7 @@
 """Whether a model of gigabytes trains over the network in memory that does not grow with it, beyond what it must.
 
 A manager trains one huge matrix of random weights for a few rounds, over a real `podlt worker` of three identities
-(one fragment and its two repetitions), by HTTPS on loopback. Of both processes the peaks are watched: memory that is
+(one shard and its two repetitions), by HTTPS on loopback. Of both processes the peaks are watched: memory that is
 theirs alone or shared ("taken"), and pages of files, which the system takes back when it likes ("mapped"). What must be
 there is the parameters and the average of updates for the manager, and the parameters for the worker (updates lie in
 files); what is beyond these should be the same for any model.
@@ -48,7 +48,7 @@ COLUMNS = 4096
 FEW = 101
 """The rows a class of the small model that is captured; the same program with more rows is what trains."""
 
-LINES = 12
+EXAMPLES = 12
 """Of a round: enough that each class is among the first."""
 
 MANAGER, WORKER = "manager", "worker"
@@ -141,7 +141,7 @@ class HugeRun(TrainingRun):
 
     rows = FEW
 
-    def _capture(self, fields: list[FieldSpec], lines: Mapping[str, torch.Tensor]) -> Captured:
+    def _capture(self, fields: list[FieldSpec], examples: Mapping[str, torch.Tensor]) -> Captured:
         small = capture(Huge(FEW), "cross_entropy", fields, "stock").program
         sizes = {FEW: self.rows, 10 * FEW: 10 * self.rows}
         program = Program.from_document(_resized(small.to_document(), sizes))
@@ -274,10 +274,10 @@ def _manage(folder: Path, size: int, rounds: int, bucket: str, pipe: Connection)
     server = OpenServer("127.0.0.1", 0, ["127.0.0.1"])
     place = RemoteMachines(connect, bucket=bucket, listener=events.append)
     recipe = Recipe(
-        data=DataSpec("digits", limit=LINES * rounds),
+        data=DataSpec("digits", limit=EXAMPLES * rounds),
         model=ModelSpec("podlt.bench.large:Huge", {}),
         optimizer={"name": "sgd", "lr": 1e-3},
-        training=TrainingSpec(epochs=1, workers=3, block_lines=LINES, checkpoint_every=1000),
+        training=TrainingSpec(epochs=1, workers=3, batch_size=EXAMPLES, checkpoint_every=1000),
         arithmetic="stock",
     )
     try:
@@ -309,7 +309,7 @@ def _fields(run: TrainingRun) -> list[FieldSpec]:
 
 
 def difference(small: LargeRun, big: LargeRun) -> str:
-    """A line for people: how much more memory each end took for the larger model, beyond what it must."""
+    """An example for people: how much more memory each end took for the larger model, beyond what it must."""
     ends = ", ".join(
         f"{name} {(big.ends[name].beyond(n * big.model) - small.ends[name].beyond(n * small.model)) / 2**20:+.0f} MiB"
         for name, n in COPIES.items()

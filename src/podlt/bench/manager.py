@@ -55,8 +55,8 @@ def manager_seconds(workers: int, rounds: int, preset: Preset) -> dict[str, floa
     """
     seed = digest("bench-manager/1", workers.to_bytes(8, "big"))
     rules = ProtocolSpec(preset=preset)
-    lines = workers * (rounds + 3)
-    scenario = Scenario(lines=lines, block_lines=workers, fragment_lines=1, protocol=rules)
+    examples = workers * (rounds + 3)
+    scenario = Scenario(examples=examples, batch_size=workers, shard_size=1, protocol=rules)
     world = World(
         scenario, lambda gossip: [make_player(Player, i, seed, gossip) for i in range(workers)], seed, Quiet()
     )

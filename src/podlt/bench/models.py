@@ -36,7 +36,7 @@ from podlt.program.losses import CLASSES_LAST
 
 PIXELS = [FieldSpec("x", "f32", (256,), None, "input"), FieldSpec("y", "i64", (), None, "label")]
 WORDS = [FieldSpec("x", "i64", (16,), None, "input"), FieldSpec("y", "i64", (16,), None, "label")]
-STEPS, LINES, RATE = 20, 6, 2.0**-6
+STEPS, EXAMPLES, RATE = 20, 6, 2.0**-6
 
 
 def pooled() -> nn.Module:
@@ -52,7 +52,7 @@ class Golden:
     make: Callable[[], nn.Module]
     fields: list[FieldSpec] | None = None
     data: DataSpec | None = None
-    lines: int = LINES
+    examples: int = EXAMPLES
     loss: str = "cross_entropy"
 
 
@@ -65,8 +65,8 @@ MODELS: dict[str, Golden] = {
     "gpt": Golden(lambda: models.gpt(23, 16, 4, 2, 16, 0.1), WORDS, loss=CLASSES_LAST),
     "lstm": Golden(lambda: models.lstm(23, 8), WORDS, loss=CLASSES_LAST),
     "gru": Golden(lambda: models.gru(23, 8), WORDS, loss=CLASSES_LAST),
-    "mnist mlp": Golden(lambda: models.mlp(784, 128, 10), data=MNIST, lines=20),
-    "mnist cnn": Golden(lambda: models.cnn(28), data=MNIST, lines=20),
+    "mnist mlp": Golden(lambda: models.mlp(784, 128, 10), data=MNIST, examples=20),
+    "mnist cnn": Golden(lambda: models.cnn(28), data=MNIST, examples=20),
     "austen gpt": Golden(lambda: models.gpt(100, 64, 4, 4, 64, 0.1), data=AUSTEN, loss=CLASSES_LAST),
 }
 NO_DATA = [name for name, golden in MODELS.items() if golden.data is None]
@@ -79,22 +79,22 @@ def words(key: int, shape: tuple[int, ...], below: int) -> torch.Tensor:
 
 
 def source(golden: Golden) -> tuple[list[FieldSpec], Callable[[int], dict[str, torch.Tensor]]]:
-    """The fields of a line, and what gives the batch of each number."""
+    """The fields of an example, and what gives the batch of each number."""
     if golden.data is not None:
-        lines, dataset = golden.lines, prepare(golden.data).train
+        examples, dataset = golden.examples, prepare(golden.data).train
         fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in dataset.fields]
-        return fields, lambda number: as_batch(dataset.read(np.arange(number * lines, (number + 1) * lines)))
+        return fields, lambda number: as_batch(dataset.read(np.arange(number * examples, (number + 1) * examples)))
     fields = golden.fields or []
 
     def batch(number: int) -> dict[str, torch.Tensor]:
-        shaped = [(f, (golden.lines, *f.shape)) for f in fields]
+        shaped = [(f, (golden.examples, *f.shape)) for f in fields]
         return {f.name: values(number, *s) if f.dtype == "f32" else words(number, s, 10) for f, s in shaped}
 
     return fields, batch
 
 
 def train(name: str, arithmetic: str = "exact/2", device: str = "cpu") -> str:
-    """The SHA-256 of a model's parameters and buffers after 20 steps of two fragments each, averaged exactly.
+    """The SHA-256 of a model's parameters and buffers after 20 steps of two shards each, averaged exactly.
 
     Args:
         name: of one of MODELS.
@@ -123,7 +123,7 @@ def train(name: str, arithmetic: str = "exact/2", device: str = "cpu") -> str:
             if key.startswith("grad:"):
                 state["param:" + key[5:]].sub_(average([u[key] for u in updates]) * RATE)
             elif key in state and state[key].is_floating_point():
-                state[key].copy_(average([u[key] for u in updates]) / float(golden.lines))
+                state[key].copy_(average([u[key] for u in updates]) / float(golden.examples))
     sha = hashlib.sha256()
     for key in sorted(state):
         if not bool(torch.isfinite(state[key].double()).all()):

@@ -26,7 +26,7 @@ from podlt.program.execute import Executor
 from podlt.program.ir import FieldSpec
 from podlt.program.losses import CLASSES_LAST
 
-WORDS, WIDTH, LENGTH, LINES, RATE = 50_257, 64, 32, 8, 3e-3
+WORDS, WIDTH, LENGTH, EXAMPLES, RATE = 50_257, 64, 32, 8, 3e-3
 TRAINED = ("float32", "bfloat16", "exact/1", "exact/2", "exact/3", "exact/auto")
 Operands = tuple[torch.Tensor, torch.Tensor]
 
@@ -56,11 +56,11 @@ def hard_operands(generator: torch.Generator) -> Iterator[tuple[str, Operands]]:
         shares = torch.full((8, keys), 0.5 / (keys - 1))
         shares[:, 5] = 0.5
         yield f"attention over {keys} keys, half on one", (shares, torch.randn(keys, 64, generator=generator) + 0.5)
-    for lines, factor in ((1000, 1e3), (10_000, 1e4), (70_001, 1e5)):
-        gradient = torch.randn(lines, 4, generator=generator) + 1
+    for examples, factor in ((1000, 1e3), (10_000, 1e4), (70_001, 1e5)):
+        gradient = torch.randn(examples, 4, generator=generator) + 1
         gradient[7] *= factor
-        one = f"{lines} lines, the gradient of one {factor:g} times the others'"
-        yield one, (gradient.t(), torch.randn(lines, 16, generator=generator) + 1)
+        one = f"{examples} examples, the gradient of one {factor:g} times the others'"
+        yield one, (gradient.t(), torch.randn(examples, 16, generator=generator) + 1)
     tiny = torch.randn(64, 64, generator=generator) * 1e-33
     yield "gradients of 1e-33", (tiny, torch.randn(64, 64, generator=generator))
 
@@ -88,7 +88,7 @@ class Words(nn.Module):
             nn.init.normal_(weight, std=0.02)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (lines, length, words)."""
+        """Logits (examples, length, words)."""
         h = self.embed(x)
         found: torch.Tensor = self.head(self.norm(h + functional.gelu(self.inner(h))))
         return found
@@ -99,11 +99,11 @@ def words(step: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(10_000 + step)
 
     def drawn() -> torch.Tensor:
-        power = torch.rand(LINES, LENGTH, generator=generator) * torch.log(torch.tensor(float(WORDS)))
+        power = torch.rand(EXAMPLES, LENGTH, generator=generator) * torch.log(torch.tensor(float(WORDS)))
         return (power.exp() - 1).long().clamp(0, WORDS - 1)
 
     x = drawn()
-    return x, torch.where(torch.rand(LINES, LENGTH, generator=generator) < 0.5, drawn(), (x * 7 + 1) % WORDS)
+    return x, torch.where(torch.rand(EXAMPLES, LENGTH, generator=generator) < 0.5, drawn(), (x * 7 + 1) % WORDS)
 
 
 def train(arithmetic: str, steps: int, seed: int) -> list[float]:
@@ -139,14 +139,14 @@ def _captured(model: nn.Module, arithmetic: str) -> Callable[[int], float]:
     program, executor = captured.program, Executor(captured.program)
     parameters = dict(model.named_parameters())
     state = {name: parameters[name.partition(":")[2]].detach() for name in captured.state}
-    out = {name: torch.empty(program.types[value].at(LINES)) for name, value in program.outputs}
+    out = {name: torch.empty(program.types[value].at(EXAMPLES)) for name, value in program.outputs}
 
     def step(number: int) -> float:
         x, y = words(number)
         executor.run(state, {"x": x, "y": y}, number, out)
         for name, parameter in parameters.items():
-            parameter.grad = out[f"grad:{name}"] / float(LINES)
-        return float(out["loss"]) / LINES
+            parameter.grad = out[f"grad:{name}"] / float(EXAMPLES)
+        return float(out["loss"]) / EXAMPLES
 
     return step
 

@@ -62,10 +62,10 @@ def _share(pid: int) -> int:
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def run(name: str, layers: int, workers: int, rounds: int, fragment_lines: int, micro_lines: int) -> None:
+def run(name: str, layers: int, workers: int, rounds: int, shard_size: int, micro_batch_size: int) -> None:
     """Trains a model, and prints what its rounds took."""
     useful = workers - 2
-    lines = language.lines_of(name, rounds * useful * fragment_lines)
+    examples = language.lines_of(name, rounds * useful * shard_size)
     torch.manual_seed(0)
     model = language.MODELS[name](layers or language.LAYERS[name])
     size = sum(p.nbytes for p in model.parameters())
@@ -80,15 +80,15 @@ def run(name: str, layers: int, workers: int, rounds: int, fragment_lines: int, 
     with tempfile.TemporaryDirectory(prefix="podlt-bench-") as folder:
         podlt.train(
             model,
-            {"x": lines["x"].numpy(), "y": lines["y"].numpy()},
+            {"x": examples["x"].numpy(), "y": examples["y"].numpy()},
             loss=language.mean_over_tokens,
             optimizer={"name": "adamw", "lr": 1e-4},
             workers=workers,
             epochs=1,
             set={
-                "training.block_lines": useful * fragment_lines,
-                "training.fragment_lines": fragment_lines,
-                "training.micro_lines": micro_lines,
+                "training.batch_size": useful * shard_size,
+                "training.shard_size": shard_size,
+                "training.micro_batch_size": micro_batch_size,
             },
             run=Path(folder) / "run",
             cache=Path(folder) / "cache",
@@ -98,7 +98,7 @@ def run(name: str, layers: int, workers: int, rounds: int, fragment_lines: int, 
     peak, took = watch.end(), ", ".join(f"{one:.1f}" for one in seconds)
     print(
         f"{name}: {size / 4e6:.0f}M parameters, {workers} workers, {len(seconds)} rounds of {useful} x "
-        f"{fragment_lines} lines: {took} s; peak {peak / 2**30:.2f} GiB = {peak / size:.1f} x the model"
+        f"{shard_size} examples: {took} s; peak {peak / 2**30:.2f} GiB = {peak / size:.1f} x the model"
     )
 
 
@@ -109,11 +109,11 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=0, help="fewer than the model has")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--fragment-lines", type=int, default=4)
-    parser.add_argument("--micro-lines", type=int, default=0)
+    parser.add_argument("--shard-size", type=int, default=4)
+    parser.add_argument("--micro-batch-size", type=int, default=0)
     given = parser.parse_args()
     for name in given.models:
-        run(name, given.layers, given.workers, given.rounds, given.fragment_lines, given.micro_lines)
+        run(name, given.layers, given.workers, given.rounds, given.shard_size, given.micro_batch_size)
 
 
 if __name__ == "__main__":

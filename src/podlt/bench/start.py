@@ -30,7 +30,7 @@ name = "podlt.models:mlp"
 args = { inputs = 64, hidden = 64, outputs = 10 }
 [training]
 workers = 12
-block_lines = 120
+batch_size = 120
 """
 _TABLE = """
 [data]
@@ -42,7 +42,7 @@ name = "podlt.models:mlp"
 args = { inputs = 5, hidden = 16, outputs = 2 }
 [training]
 workers = 6
-block_lines = 100
+batch_size = 100
 """
 
 

@@ -32,7 +32,7 @@ Step = Callable[[torch.Tensor, torch.Tensor], None]
 
 def tensors(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
     """All images (bytes) and labels."""
-    arrays = dataset.read(np.arange(dataset.lines, dtype=np.int64))
+    arrays = dataset.read(np.arange(dataset.examples, dtype=np.int64))
     return torch.from_numpy(arrays["image"]), torch.from_numpy(arrays["label"])
 
 
@@ -50,10 +50,10 @@ def plain_step(model: nn.Module) -> Step:
 
 def run_plain(step: Step, images: torch.Tensor, labels: torch.Tensor, batch: int, count: int) -> float:
     """The seconds of `count` steps over consecutive batches."""
-    blocks = len(images) // batch
+    batches = len(images) // batch
     started_at = time.perf_counter()
     for i in range(count):
-        start = i % blocks * batch
+        start = i % batches * batch
         step(images[start : start + batch], labels[start : start + batch])
     return time.perf_counter() - started_at
 
@@ -107,19 +107,19 @@ class Ddp:
 
 
 def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
-    """Interleaves proven rounds, plain steps and DDP steps; returns lines a second and the ratios of each pair."""
-    wanted, block_lines = job.recipe(options.workers), job.block_lines
+    """Interleaves proven rounds, plain steps and DDP steps; returns examples a second and the ratios of each pair."""
+    wanted, batch_size = job.recipe(options.workers), job.batch_size
     threads = os.cpu_count() or 1
     with started(wanted) as (run, trainer):
         images, labels = tensors(run.inputs.data.train)
         step = plain_step(build_model(wanted, {}, Path()))
-        ddp = Ddp(job, block_lines, os.environ.get("PODLT_CACHE", ""))
+        ddp = Ddp(job, batch_size, os.environ.get("PODLT_CACHE", ""))
         rounds = fitting(trainer, options.rounds, options.repeats)
 
         def plain() -> float:
             torch.set_num_threads(threads)
             try:
-                return run_plain(step, images, labels, block_lines, rounds)
+                return run_plain(step, images, labels, batch_size, rounds)
             finally:
                 torch.set_num_threads(1)
 
@@ -137,13 +137,13 @@ def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
                 seconds[name].append(contenders[name]())
         ddp.close()
         figures = trainer.figures
-    lines = block_lines * rounds
+    examples = batch_size * rounds
     report: dict[str, object] = {
         "job": str(job),
         "workers": options.workers,
         "rounds": rounds,
         "repeats": options.repeats,
-        "lines_per_second": {name: lines / statistics.median(values) for name, values in seconds.items()},
+        "examples_per_second": {name: examples / statistics.median(values) for name, values in seconds.items()},
         "last_round_seconds": {"compute": figures.compute, "proof": figures.proof},
     }
     for name in ("plain", "ddp"):
@@ -153,7 +153,7 @@ def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the ratios, a job a line."""
+    """Prints the ratios, a job an example."""
     default = "mlp:1000,mlp:10000,cnn:1000,cnn:5000,wide:5000"
     options = BenchOptions.parse("throughput", __doc__, f"{default},{default.replace(',', ':stock,')}:stock", argv)
     prepare(DataSpec("mnist"))
@@ -162,14 +162,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.json:
             print(json.dumps(found), flush=True)
             continue
-        speeds, parts = found["lines_per_second"], []
+        speeds, parts = found["examples_per_second"], []
         assert isinstance(speeds, dict)
         for name in ("plain", "ddp"):
             ratio = found[f"against_{name}"]
             assert isinstance(ratio, dict)
             parts.append(f"/{name} {ratio['median']:.2f} (min {ratio['min']:.2f}, max {ratio['max']:.2f})")
         rates = ", ".join(f"{name} {speed:,.0f}" for name, speed in speeds.items())
-        print(f"{job!s:>16}  proven {', '.join(parts)}   lines/s: {rates}", flush=True)
+        print(f"{job!s:>16}  proven {', '.join(parts)}   examples/s: {rates}", flush=True)
 
 
 if __name__ == "__main__":

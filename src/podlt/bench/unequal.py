@@ -16,17 +16,17 @@ from typing import Any
 from podlt.sim.faults import NetworkFaults
 from podlt.sim.networked import NetworkedWorld
 
-TASK, LINES, DELAY = 0.1, 64, 0.001
-"""Seconds of a task of so many lines, and the longest time that a message takes."""
+TASK, EXAMPLES, DELAY = 0.1, 64, 0.001
+"""Seconds of a task of so many examples, and the longest time that a message takes."""
 
 SLOWER, WITHHELD = 20.0, 0.95
 """How many times as long the slow one takes; after how many seconds the vice answers: just before it would be late."""
 
 
-def lines_a_second(
+def examples_a_second(
     machines: Sequence[float], rounds: int, *, last: int = 0, shares: str = "measured", **faults: Any
 ) -> float:
-    """Lines a simulated second of a run.
+    """Examples a simulated second of a run.
 
     Args:
         machines: how many times as long as `TASK` each takes for its equal share.
@@ -36,10 +36,10 @@ def lines_a_second(
         faults: as of `NetworkFaults`.
     """
     wrong = NetworkFaults(compute=TASK, machines=tuple(machines), delay=DELAY, until=0.0, **faults)
-    world = NetworkedWorld([1] * len(machines), rounds, 1, wrong, lines=LINES, shares=shares)  # type: ignore[arg-type]
+    world = NetworkedWorld([1] * len(machines), rounds, 1, wrong, examples=EXAMPLES, shares=shares)  # type: ignore[arg-type]
     world.run()
     took = world.took[-last:]
-    return LINES * len(machines) * len(took) / sum(took)
+    return EXAMPLES * len(machines) * len(took) / sum(took)
 
 
 def measure(workers: int, rounds: int, vice_rounds: int) -> dict[str, float]:
@@ -47,19 +47,19 @@ def measure(workers: int, rounds: int, vice_rounds: int) -> dict[str, float]:
     fast = [1.0] * (workers - 1)
     slow = [*fast, SLOWER]
     half = rounds // 2
-    equal = lines_a_second([workers / (len(fast) + 1 / SLOWER)] * workers, rounds, last=half)
-    without = lines_a_second(fast, rounds, last=half)
-    vice = lines_a_second([1.0] * workers, vice_rounds, withheld=1, withheld_seconds=WITHHELD)
-    steady = lines_a_second(slow, rounds, last=half)
+    equal = examples_a_second([workers / (len(fast) + 1 / SLOWER)] * workers, rounds, last=half)
+    without = examples_a_second(fast, rounds, last=half)
+    vice = examples_a_second([1.0] * workers, vice_rounds, withheld=1, withheld_seconds=WITHHELD)
+    steady = examples_a_second(slow, rounds, last=half)
     return {
-        "lines_a_second_equal": equal,
-        "lines_a_second_unequal": steady,
-        "lines_a_second_unequal_from_the_start": lines_a_second(slow, rounds),
-        "lines_a_second_unequal_equal_shares": lines_a_second(slow, rounds, last=half, shares="equal"),
+        "examples_a_second_equal": equal,
+        "examples_a_second_unequal": steady,
+        "examples_a_second_unequal_from_the_start": examples_a_second(slow, rounds),
+        "examples_a_second_unequal_equal_shares": examples_a_second(slow, rounds, last=half, shares="equal"),
         "unequal_over_equal": steady / equal,
-        "lines_a_second_without_the_vice": without,
-        "lines_a_second_with_the_vice": (
-            vice := lines_a_second([1.0] * workers, vice_rounds, withheld=1, withheld_seconds=WITHHELD)
+        "examples_a_second_without_the_vice": without,
+        "examples_a_second_with_the_vice": (
+            vice := examples_a_second([1.0] * workers, vice_rounds, withheld=1, withheld_seconds=WITHHELD)
         ),
         "cost_of_the_vice": 1 - vice / without,
     }
@@ -80,11 +80,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     fast = given.workers - 1
     print(
         f"{fast} workers of {TASK} s a task and one of {TASK * SLOWER:.0f} s: {found['lines_a_second_unequal']:,.0f} "
-        f"lines/s, {found['unequal_over_equal']:.2f} of {given.workers} equal ones with the sum of their speeds "
+        f"examples/s, {found['unequal_over_equal']:.2f} of {given.workers} equal ones with the sum of their speeds "
         f'({found["lines_a_second_equal"]:,.0f}); with shares = "equal": '
         f"{found['lines_a_second_unequal_equal_shares']:,.0f}\n"
         f"one of {given.workers} answers after {WITHHELD} s for ever, in {given.vice_rounds:,} rounds from the first "
-        f"on: {found['lines_a_second_with_the_vice']:,.0f} lines/s, "
+        f"on: {found['lines_a_second_with_the_vice']:,.0f} examples/s, "
         f"{found['cost_of_the_vice']:.1%} less than without it ({found['lines_a_second_without_the_vice']:,.0f})"
     )
 

@@ -52,13 +52,13 @@ class LiveRun:
 
     @property
     def at_epoch_end(self) -> bool:
-        """Whether every line of the epoch was trained on."""
+        """Whether every example of the epoch was trained on."""
         trainer = self._training.trainer
         return trainer is not None and trainer.manager.state.offset == 0
 
     @property
     def is_measured(self) -> bool:
-        """Whether figures are taken at the end of an epoch: there are lines that were held out."""
+        """Whether figures are taken at the end of an epoch: there are examples that were held out."""
         data = self._training.inputs.data
         return data.test is not None or data.validation is not None
 
@@ -78,7 +78,7 @@ class Callback:
 
         Args:
             run: as it is now.
-            round: number, loss, lines, seconds and workers.
+            round: number, loss, examples, seconds and workers.
         """
 
     def on_epoch(self, run: LiveRun, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -87,7 +87,7 @@ class Callback:
         Args:
             run: as it is now.
             epoch: from 0.
-            metrics: the figures of held-out lines, by name; empty without any.
+            metrics: the figures of held-out examples, by name; empty without any.
         """
 
     def on_conviction(self, run: LiveRun, conviction: ev.Convicted) -> None:

@@ -51,7 +51,7 @@ class FigureTracker(Callback):
     def on_round(self, run: LiveRun, round: ev.RoundDone) -> None:
         """Writes the round's."""
         self._step = round.round + 1
-        speed = {"train/lines_per_second": round.lines / round.seconds} if round.seconds else {}
+        speed = {"train/examples_per_second": round.examples / round.seconds} if round.seconds else {}
         figures = {"train/loss": round.loss, "workers/active": round.workers, "workers/convicted": self._convicted}
         self.write({**figures, **speed}, self._step)
 

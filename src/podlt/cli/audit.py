@@ -65,7 +65,7 @@ def audit(
 
     RUN is a run's directory, or a bundle made with updates (`podlt bundle`). It is verified first, as `podlt verify`
     does. Then drawn tasks are executed again, one whole round among them, and every conviction whatever the draw; every
-    fragment of the data is hashed, every update applied again, the figures on the test set are evaluated again. With
+    shard of the data is hashed, every update applied again, the figures on the test set are evaluated again. With
     --fraction 1 nothing is left out; with --round N the tasks of that round are executed and no others, which repeats
     a conviction (podlt show RUN names them). Every claim is printed with one of three outcomes: it holds, it fails, or
     it was not checked, and what would check it.
@@ -190,7 +190,7 @@ def audit_document(found: AuditReport) -> dict[str, Any]:
         "mismatches": [
             {
                 "round": m.round,
-                "fragment": m.fragment,
+                "shard": m.shard,
                 "worker": m.worker,
                 "convicted": m.convicted,
                 "logged": m.logged.hex(),
@@ -201,7 +201,7 @@ def audit_document(found: AuditReport) -> dict[str, Any]:
         "false_convictions": [
             {
                 "round": f.round,
-                "fragment": f.fragment,
+                "shard": f.shard,
                 "outcome": f.outcome,
                 "accepted": f.accepted.hex(),
                 "executed": f.executed.hex(),
@@ -209,6 +209,6 @@ def audit_document(found: AuditReport) -> dict[str, Any]:
             }
             for f in found.false_convictions
         ],
-        "fakes": [{"round": f.round, "fragment": f.fragment, "workers": f.workers} for f in found.fakes],
+        "fakes": [{"round": f.round, "shard": f.shard, "workers": f.workers} for f in found.fakes],
         "not_known": not_known(found),
     }

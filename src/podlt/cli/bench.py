@@ -12,9 +12,9 @@ import typer
 from podlt.errors import ExitCode, UsageError
 
 BENCHES = {
-    "overhead": "useful lines a second with the proof, over those without",
-    "throughput": "useful lines a second, over those of plain PyTorch and DistributedDataParallel",
-    "engines": "useful lines a second over the network, over those on one machine",
+    "overhead": "useful examples a second with the proof, over those without",
+    "throughput": "useful examples a second, over those of plain PyTorch and DistributedDataParallel",
+    "engines": "useful examples a second over the network, over those on one machine",
     "processor": "processor time of a worker's round, by process, over the network and on one machine",
     "joining": "how long workers wait: to join, for a first task, for a manager that was killed",
     "fleet": "processor time of a manager, by how many workers it has",

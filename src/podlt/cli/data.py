@@ -1,4 +1,4 @@
-"""`podlt data`: fetch and describe the lines that a recipe trains on."""
+"""`podlt data`: fetch and describe the examples that a recipe trains on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from podlt.data.prepare import Prepared
     from podlt.recipe import Recipe, TrainingSpec
 
-data_app = typer.Typer(no_args_is_help=True, help="Fetch and describe the lines that a recipe trains on.")
+data_app = typer.Typer(no_args_is_help=True, help="Fetch and describe the examples that a recipe trains on.")
 
 Source = Annotated[
     str,
@@ -31,7 +31,7 @@ def fetch(source: Source) -> None:
 
 @data_app.command()
 def describe(source: Source) -> None:
-    """Say how many lines there are, what is in them, and what a recipe can take from them as "@name"."""
+    """Say how many examples there are, what is in them, and what a recipe can take from them as "@name"."""
     from podlt.data.describe import describe as describe_prepared
     from podlt.data.describe import precision_warnings
 
@@ -45,28 +45,28 @@ def describe(source: Source) -> None:
 
 
 def _dealt(prepared: Prepared, training: TrainingSpec) -> list[str]:
-    """What a recipe makes of the lines: how many go to a worker at once, and in a whole run."""
-    lines, useful = prepared.train.lines, max(1, training.workers - 2)
-    block = min(training.block_lines, lines)
-    if training.fragment_lines:
-        block = min(block, useful * training.fragment_lines)
+    """What a recipe makes of the examples: how many go to a worker at once, and in a whole run."""
+    examples, useful = prepared.train.examples, max(1, training.workers - 2)
+    batch = min(training.batch_size, examples)
+    if training.shard_size:
+        batch = min(batch, useful * training.shard_size)
     sentences = []
-    if block < 2 * useful:
+    if batch < 2 * useful:
         sentences.append(
-            f"warning: fragments of one line: {block:,} lines a round over {useful:,} useful workers; what needs "
-            "several lines at once (BatchNorm) will not train: raise training.block_lines, or lower training.workers"
+            f"warning: shards of one line: {batch:,} examples a round over {useful:,} useful workers; what needs "
+            "several examples at once (BatchNorm) will not train: raise training.batch_size, or lower training.workers"
         )
-    dealt = lines * training.epochs * (useful + 2) // useful  # a random fragment is dealt to two more
+    dealt = examples * training.epochs * (useful + 2) // useful  # a random shard is dealt to two more
     seen = dealt // training.workers
     sentences.append(
-        f"dealt: {-(-block // useful):,} lines to a worker a round, about {seen:,} in the whole run "
+        f"dealt: {-(-batch // useful):,} examples to a worker a round, about {seen:,} in the whole run "
         f"({training.epochs:,} epochs, {training.workers:,} workers)"
     )
     return sentences
 
 
 def _prepare(source: str) -> tuple[Prepared, Recipe | None]:
-    """The prepared lines of a named set, or of a recipe, with the recipe."""
+    """The prepared examples of a named set, or of a recipe, with the recipe."""
     from podlt.cli.recipes import find_recipe
     from podlt.data.named import NAMED
     from podlt.data.prepare import prepare

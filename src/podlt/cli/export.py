@@ -23,7 +23,7 @@ def export(
 
     DIR gets model.safetensors, which plain PyTorch loads strictly, and inference.json: columns, means, codes, class
     names, loss. A model of transformers is written as its save_pretrained does, for from_pretrained. Nothing private is
-    in it: no key, no path of this machine, no line of the data.
+    in it: no key, no path of this machine, no example of the data.
     """
     from podlt.manager.trained import export as write
     from podlt.manager.trained import module_of

@@ -140,9 +140,9 @@ def _drafted(file: Path, base: Path, source: Source, wishes: Wishes) -> list[str
         found = draft(str(file), base, source, wishes, progress)
     write_whole(file, found.text.encode())
     prepared = found.prepared
-    test = prepared.test.lines if prepared.test is not None else 0
+    test = prepared.test.examples if prepared.test is not None else 0
     return [
-        f"{file}: {prepared.train.lines:,} examples to train on, {test:,} to test on",
+        f"{file}: {prepared.train.examples:,} examples to train on, {test:,} to test on",
         f"model: {found.model}, {found.parameters:,} parameters; tried on a few examples",
         *(f"note: {note}" for note in prepared.notes),
         *(f"warning: {warning}" for warning in warnings_of(prepared)),

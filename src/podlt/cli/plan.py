@@ -22,7 +22,7 @@ PROOF = "The proof (as the recipe says, else what stands in brackets)"
 RUN = "The run (as the recipe says, else what stands in brackets)"
 WORKERS = "What is assumed of workers"
 ROUNDS = 300
-"""Unless the recipe and the number of lines say how many."""
+"""Unless the recipe and the number of examples say how many."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ProofFlags:
     ] = None
     checked: Annotated[
         float | None,
-        typer.Option(min=0, max=1, rich_help_panel=PROOF, help="Spares for each fragment (0.03)."),
+        typer.Option(min=0, max=1, rich_help_panel=PROOF, help="Spares for each shard (0.03)."),
     ] = None
     own: Annotated[
         float | None,
@@ -65,10 +65,11 @@ class AssumedFlags:
 
     workers: Annotated[int | None, typer.Option(min=1, rich_help_panel=RUN, help="How many (50).")] = None
     rounds: Annotated[
-        int | None, typer.Option(min=1, rich_help_panel=RUN, help=f"How many ({ROUNDS}, or by --lines).")
+        int | None, typer.Option(min=1, rich_help_panel=RUN, help=f"How many ({ROUNDS}, or by --examples).")
     ] = None
-    lines: Annotated[
-        int | None, typer.Option(min=1, rich_help_panel=RUN, help="How many lines the data have, to count rounds by.")
+    examples: Annotated[
+        int | None,
+        typer.Option(min=1, rich_help_panel=RUN, help="How many examples the data have, to count rounds by."),
     ] = None
     epochs: Annotated[int | None, typer.Option(min=1, rich_help_panel=RUN, help="How many.")] = None
     cost: Annotated[
@@ -103,7 +104,7 @@ def plan(
 
     Nothing is executed or fetched. What the figures mean: docs/PLAN.md.
 
-    Examples: podlt plan mnist-mlp --lines 60000
+    Examples: podlt plan mnist-mlp --examples 60000
 
               podlt plan --workers 200 --coalition 0.3 --keys free --deposit 25
 
@@ -135,7 +136,7 @@ def _inputs(name: str | None, proof: ProofFlags, assumed: AssumedFlags) -> tuple
     import msgspec
 
     from podlt.cli.recipes import find_recipe
-    from podlt.economics.lines import Dealing, options_of
+    from podlt.economics.batches import Dealing, options_of
     from podlt.economics.options import Assumptions
     from podlt.economics.plan import kinds_of
     from podlt.recipe import TrainingSpec, load_recipe
@@ -147,11 +148,13 @@ def _inputs(name: str | None, proof: ProofFlags, assumed: AssumedFlags) -> tuple
     workers, given = assumed.workers or training.workers, vars(proof)
     flags = {field: value for field, value in given.items() if value is not None and field != "reward"}
     rules = options_of(protocol | flags, 1)
-    dealing = Dealing(training.block_lines, training.fragment_lines, kinds_of(rules, workers))
-    options = options_of(protocol | flags, dealing.task_lines)
+    dealing = Dealing(training.batch_size, training.shard_size, kinds_of(rules, workers))
+    options = options_of(protocol | flags, dealing.task_examples)
     if proof.reward is not None:
         options = msgspec.structs.replace(options, reward=proof.reward)
-    counted = ROUNDS if assumed.lines is None else dealing.rounds(assumed.lines, assumed.epochs or training.epochs)
+    counted = (
+        ROUNDS if assumed.examples is None else dealing.rounds(assumed.examples, assumed.epochs or training.epochs)
+    )
     return options, Assumptions(
         workers=workers,
         rounds=assumed.rounds or counted,
@@ -208,12 +211,12 @@ def _facts(plan: ProofPlan) -> dict[str, str]:
         f"executes {cost.own:.2%} more: {cost.total:.2%}",
     }
     if options.preset == "guarded" and options.clip:
-        fragments = assumed.workers - cost.spares * assumed.workers
-        facts["one fake"] = f"weighs at most as {options.clip:g} of a round's {fragments:,.1f} useful fragments (clip)"
+        shards = assumed.workers - cost.spares * assumed.workers
+        facts["one fake"] = f"weighs at most as {options.clip:g} of a round's {shards:,.1f} useful shards (clip)"
     if assumed.members > 1:
         what = "the most" if options.preset == "classic" else "all"
         facts["coalition"] = (
-            f"{assumed.members:,} workers; friends hold {what} of a fragment's seats {alone.fragments_a_round:,.3f} "
+            f"{assumed.members:,} workers; friends hold {what} of a shard's seats {alone.shards_a_round:,.3f} "
             f"times a round, {alone.share_of_tasks:.2%} of a member's tasks"
         )
         facts["unpunished"] = f"a fake there is caught with {alone.hazard:.2%}" + (
@@ -221,9 +224,7 @@ def _facts(plan: ProofPlan) -> dict[str, str]:
         )
         facts[""] = f"with the manager on their side nobody sees {alone.with_manager:.1%} of their fakes, but an audit"
         if plan.shared_work:
-            facts["shared"] = (
-                f"executing such a fragment once for all friends saves each {plan.shared_work:,.1f} credits"
-            )
+            facts["shared"] = f"executing such a shard once for all friends saves each {plan.shared_work:,.1f} credits"
     facts["stakes"] = (
         f"reward {options.reward:,} a task, of which work costs {assumed.cost:.0%}; escrow {options.escrow:,} tasks, "
         f"deposit {options.deposit:,}; a first conviction "

@@ -1,4 +1,4 @@
-"""`podlt predict`: what a trained model says of new lines."""
+"""`podlt predict`: what a trained model says of new examples."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def predict(
         Path, typer.Argument(metavar="RUN|DIR", help="A finished run's directory, or a folder that podlt export made.")
     ],
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="New lines, of the run's kind; a label is not needed.")
+        Path | None, typer.Argument(metavar="FILE", help="New examples, of the run's kind; a label is not needed.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -40,7 +40,9 @@ def predict(
     ] = None,
     id: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="The column to repeat beside the predictions; lines' numbers by default."),
+        typer.Option(
+            metavar="COLUMN", help="The column to repeat beside the predictions; examples' numbers by default."
+        ),
     ] = None,
     model: ModelOption = None,
     code: Annotated[
@@ -57,10 +59,11 @@ def predict(
     seed: Annotated[int, typer.Option(min=0, rich_help_panel=TEXTS, help="Of the draws.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict new lines by a finished run: classes with probabilities, or numbers.
+    """Predict new examples by a finished run: classes with probabilities, or numbers.
 
-    The lines are encoded by the run's own columns, means and codes. A category that the training lines do not have is
-    taken as unknown; a missing value as the run's recipe says. --json prints JSON lines, or the summary with --out.
+    The examples are encoded by the run's own columns, means and codes. A category that the training examples do not
+    have is taken as unknown; a missing value as the run's recipe says. --json prints JSON lines, or the summary with
+    --out.
 
     Examples: podlt predict runs/census new.csv --out predictions.csv
 
@@ -95,10 +98,10 @@ def _predict_file(predictor: Predictor, file: Path, out: Path | None, id: str | 
     count = write_predictions(out, predictor.batches(reader, column))
     notes = predictor.notes(reader)
     if as_json:
-        typer.echo(json.dumps({"predictions": str(out), "lines": count, "notes": notes}))
+        typer.echo(json.dumps({"predictions": str(out), "examples": count, "notes": notes}))
     else:
         _tell(notes)
-        typer.echo(f"predictions: {out} ({count:,} lines)")
+        typer.echo(f"predictions: {out} ({count:,} examples)")
 
 
 def _tell(notes: list[str]) -> None:

@@ -23,7 +23,7 @@ from podlt.errors import InvalidProofError, UsageError
 if TYPE_CHECKING:
     from podlt.report.history import History, RoundRow
     from podlt.report.life import Escrow
-    from podlt.report.records import FragmentRecord, RoundRecord
+    from podlt.report.records import RoundRecord, ShardRecord
 
 LISTED = 12
 
@@ -88,13 +88,13 @@ def _overview(run: Path, out: Console) -> None:
         "rounds": f"{len(rounds):,}",
         "epochs": f"{state.epoch} of {state.epochs} done",
         **({"amended": shown(history.amended())} if state.amendments else {}),
-        "lines": f"{begin.lines:,} in blocks of {begin.block_lines:,}"
-        + (f", {begin.fragment_lines} a fragment" if begin.fragment_lines else ""),
+        "examples": f"{begin.examples:,} in batches of {begin.batch_size:,}"
+        + (f", {begin.shard_size} a shard" if begin.shard_size else ""),
         "rules": rules_text(begin.options),
         "workers": f"{len(state.workers)}: {', '.join(f'{count} {name}' for name, count in sorted(statuses.items()))}",
         **({"operators": shown(operators_text(operators))} if operators else {}),
         "loss": f"{rounds[0].loss:.4f} -> {rounds[-1].loss:.4f}" if rounds else "nothing trained yet",
-        "checks": f"{sum(len(row.agreed) for row in rounds):,} fragments whose results are all the same, "
+        "checks": f"{sum(len(row.agreed) for row in rounds):,} shards whose results are all the same, "
         f"{sum(len(row.disputes) for row in rounds):,} others; the manager executed "
         f"{sum(len(row.executed) for row in rounds):,} itself",
         "clipped": _clipped(rounds),
@@ -123,13 +123,13 @@ def _clipped(rounds: Sequence[RoundRow]) -> str:
 
 def _disagreements(run: Path, history: History, out: Console) -> None:
     table = Table(title="Rounds in which results differed", box=None, title_justify="left", title_style="bold")
-    for name in ("round", "fragment", "verdict", "convicted"):
-        table.add_column(name, justify="right" if name in ("round", "fragment") else "left")
+    for name in ("round", "shard", "verdict", "convicted"):
+        table.add_column(name, justify="right" if name in ("round", "shard") else "left")
     found = [(row, verdict) for row in history.rounds for verdict in row.disputes]
     for row, verdict in found[:LISTED]:
         fates = dict.fromkeys(row.suspended, "suspended") | dict.fromkeys(row.evicted, "evicted")
         who = ", ".join(f"worker {worker} ({fates[worker]})" for worker in verdict.convicted) or "nobody"
-        table.add_row(str(row.number), str(verdict.fragment), f"{verdict.outcome} ({verdict.reason})", who)
+        table.add_row(str(row.number), str(verdict.shard), f"{verdict.outcome} ({verdict.reason})", who)
     out.print()
     out.print(table if found else "in every round all results that were compared were the same")
     if len(found) > LISTED:
@@ -155,14 +155,14 @@ def _round(run: Path, number: int, out: Console) -> None:
     facts = {
         "round": f"{number}, epoch {opened.epoch}",
         "entries": f"{record.entries[0]} to {record.entries[-1]} of the log",
-        "deals": f"lines {opened.offset:,} to {opened.offset + opened.lines - 1:,} of the epoch's order, "
-        f"{len(opened.fragments)} fragments",
+        "deals": f"examples {opened.offset:,} to {opened.offset + opened.examples - 1:,} of the epoch's order, "
+        f"{len(opened.shards)} shards",
         "secret": f"{record.secret.hex()} (its draws follow from it)",
     }
     print_facts(facts, out)
     fates = dict.fromkeys(record.suspended, "suspended") | dict.fromkeys(record.evicted, "evicted")
-    for found in record.fragments:
-        _fragment(record, found, fates, out)
+    for found in record.shards:
+        _shard(record, found, fates, out)
     if fates:
         out.print(f"\nrepeat the execution: {repeat(run, number)}", soft_wrap=True)
     out.print()
@@ -170,21 +170,21 @@ def _round(run: Path, number: int, out: Console) -> None:
         out.print(f"the task of worker {seat} was dealt again, to worker {holder}")
     for clipped in record.applied.clipped:
         part = ("gradients", "buffers")[clipped.part]
-        out.print(f"clipped: the {part} of fragment {clipped.fragment} were scaled by 2^-{clipped.exponent}")
+        out.print(f"clipped: the {part} of shard {clipped.shard} were scaled by 2^-{clipped.exponent}")
     out.print(f"applied {short(record.applied.update)}..., loss {record.applied.loss:.4f}; {record.paid} transfers")
 
 
-def _fragment(record: RoundRecord, found: FragmentRecord, fates: Mapping[int, str], out: Console) -> None:
-    """The proof record of a fragment."""
+def _shard(record: RoundRecord, found: ShardRecord, fates: Mapping[int, str], out: Console) -> None:
+    """The proof record of a shard."""
     why = [text for text, holds in (("checked by a spare", found.checked), ("the manager's own", found.own)) if holds]
     out.print(f"\n[bold]Proof record[/bold] ({', '.join(why) or 'answered more than once, or suspect'})")
     print_facts(
         {
-            "fragment": f"{found.fragment}, lines {found.first:,} to {found.last:,}",
+            "shard": f"{found.shard}, examples {found.first:,} to {found.last:,}",
             "task": found.task.hex(),
             "  program": record.program.hex(),
             "  parameters": record.opened.parameters.hex(),
-            "  lines": found.lines.hex(),
+            "  examples": found.examples.hex(),
             "  randomness": found.randomness.hex(),
         },
         out,
@@ -219,7 +219,7 @@ def _worker(run: Path, number: int, out: Console) -> None:
             "status": known.status + (f", convicted {len(life.convicted)} times" if len(life.convicted) > 1 else ""),
             "key": known.key.hex(),
             **({"operator": shown(known.operator)} if known.operator else {}),
-            "tasks": f"{life.tasks:,} of {life.lines:,} lines; {life.checks} of them were compared, "
+            "tasks": f"{life.tasks:,} of {life.examples:,} examples; {life.checks} of them were compared, "
             f"{known.checks_passed} rounds passed",
             "credits": f"{account.pending:,} pending, {account.vested:,} vested, {account.forfeited:,} forfeited",
             **({"in escrow": _escrow(life.escrow)} if life.escrow.credits else {}),
@@ -276,7 +276,7 @@ def _entry(run: Path, number: int, out: Console) -> None:
 
 
 def _value(value: Any) -> str:
-    """A field of an entry in a line or a few."""
+    """A field of an entry in an example or a few."""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, list):

@@ -49,15 +49,17 @@ def _facts(summary: Summary) -> dict[str, str]:
     facts = {}
     if summary.metrics:
         facts["test set"] = f"[bold]{metrics_text(summary.metrics)}[/bold] (logged; podlt audit evaluates it again)"
-    facts["rounds"] = f"{summary.rounds:,} over {summary.epochs} epochs, {summary.lines:,} lines"
-    if summary.lines_per_second is not None:
-        facts["time"] = f"{summary.seconds:,.1f} s of rounds, {summary.lines_per_second:,.0f} lines/s ({UNPROVEN})"
+    facts["rounds"] = f"{summary.rounds:,} over {summary.epochs} epochs, {summary.examples:,} examples"
+    if summary.examples_per_second is not None:
+        facts["time"] = (
+            f"{summary.seconds:,.1f} s of rounds, {summary.examples_per_second:,.0f} examples/s ({UNPROVEN})"
+        )
     facts["workers"] = (
         f"{summary.left} of {summary.workers} left, {len(summary.convicted)} convicted, "
         f"{len(summary.evicted)} of them evicted"
     ) + (f", {summary.withdrawn} withdrawals" if summary.withdrawn else "")
     facts["compared"] = (
-        f"{summary.proofs:,} fragments whose results are all the same, {summary.disputes:,} others; the manager "
+        f"{summary.proofs:,} shards whose results are all the same, {summary.disputes:,} others; the manager "
         f"executed {summary.executed:,} itself; {summary.spare_share:.1%} of the tasks repeat another"
     )
     if summary.clipped:

@@ -122,7 +122,7 @@ def run_facts(result: Verification) -> dict[str, str]:
     if begin is None:
         return {}
     facts = {"run": state.run.hex(), "manager": begin.manager.hex(), "recipe": begin.recipe.hex()}
-    facts |= {"data": f"{begin.data.hex()}, {begin.lines:,} lines", "parameters": state.parameters.hex()}
+    facts |= {"data": f"{begin.data.hex()}, {begin.examples:,} examples", "parameters": state.parameters.hex()}
     return facts
 
 
@@ -144,12 +144,12 @@ def unknown(result: Verification, *, executed: bool = False, all_executed: bool 
     if is_record(result) and not all_executed:
         sentences.append(
             f"that its one worker computed anything: a record, in which nothing was compared ({compared:,} of "
-            f"{counts['fragments']:,} results were executed by the manager); podlt reproduce trains it again"
+            f"{counts['shards']:,} results were executed by the manager); podlt reproduce trains it again"
         )
     elif not all_executed:
         sentences.append(
-            f"that results which nobody compared, or executed again, were computed: {compared:,} fragments were, of "
-            f"{counts['fragments']:,}"
+            f"that results which nobody compared, or executed again, were computed: {compared:,} shards were, of "
+            f"{counts['shards']:,}"
         )
     if counts["rescued"]:
         sentences.append(

@@ -65,7 +65,7 @@ class WorkerOptions:
             min=0,
             metavar="CREDITS",
             show_default=False,
-            help="Do not join a run that pays less for a line: ends before it signs anything.",
+            help="Do not join a run that pays less for an example: ends before it signs anything.",
         ),
     ] = 0
     identities: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="How many workers this process is.")] = 1

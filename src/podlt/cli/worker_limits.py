@@ -27,7 +27,7 @@ class WorkerLimits:
 
     Attributes:
         memory: of the process that executes tasks; 0 for no bound.
-        tasks: of memory for updates and lines.
+        tasks: of memory for updates and examples.
         disk: for large updates and receipts.
         bandwidth: 0 for no bound.
     """

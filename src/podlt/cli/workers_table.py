@@ -87,7 +87,7 @@ def row_of(key: str, state: AccessPolicy, numbers: dict[str, Logged], live: dict
 
 def pace_of(seen: WorkerFigures | None, logged: Logged | None) -> dict[str, Any]:
     """What the manager saw of a worker since it began, if anything, and its share of a round against the usual one."""
-    names = ("tasks", "lines_per_second", "late", "unopened", "wrong")
+    names = ("tasks", "examples_per_second", "late", "unopened", "wrong")
     found: dict[str, Any] = {name: None if seen is None else getattr(seen, name) for name in names}
     share = 2.0 ** (0 if logged is None else logged.level)
     return {"share": share, "task_seconds": None if seen is None else seen.seconds, **found}

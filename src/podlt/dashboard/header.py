@@ -60,7 +60,7 @@ def _facts(recipe: Mapping[str, Any], parameters: int, size: int) -> dict[str, s
         "Loss": _named(_table(recipe, "loss")),
         "Optimiser": _named(_table(recipe, "optimizer")),
         "Arithmetic": str(recipe.get("arithmetic") or ""),
-        "Batch": f"{training['block_lines']:,} examples" if isinstance(training.get("block_lines"), int) else "",
+        "Batch": f"{training['batch_size']:,} examples" if isinstance(training.get("batch_size"), int) else "",
         "Local steps": str(training["local_steps"]) if training.get("local_steps", 1) != 1 else "",
         "PyTorch": str(recipe.get("torch") or ""),
     }

@@ -13,7 +13,7 @@ from typing import Any
 from podlt.protocol import entries as e
 from podlt.protocol.round import RevealedRound
 from podlt.report.fold import Visit
-from podlt.report.records import fragment_record
+from podlt.report.records import shard_record
 
 Message = dict[str, Any]
 
@@ -121,7 +121,7 @@ class Recorder:
         return ()
 
     def _verdict(self, visit: Visit, entry: e.Verdict) -> Iterable[Message]:
-        self._verdicts[entry.fragment] = visit.number
+        self._verdicts[entry.shard] = visit.number
         return ()
 
     def _apply(self, visit: Visit, entry: e.Apply) -> Iterable[Message]:
@@ -133,7 +133,7 @@ class Recorder:
         assert isinstance(round, RevealedRound) and self._applied is not None
         clips: dict[int, int] = {}
         for part in self._applied.clipped:
-            clips[part.fragment] = max(part.exponent, clips.get(part.fragment, 0))
+            clips[part.shard] = max(part.exponent, clips.get(part.shard, 0))
         convicted, verdicts = round.convicted(), round.verdicts.values()
         disputes = [self._dispute(visit, round, verdict) for verdict in verdicts if verdict.outcome != "agree"]
         yield {
@@ -143,13 +143,13 @@ class Recorder:
             "at": entry.at,
             "ms": entry.at - self._started,
             "off": round.open.offset,
-            "n": round.open.lines,
+            "n": round.open.examples,
             "loss": self._applied.loss,
             "w": self._size,
-            "frag": len(round.open.fragments),
+            "frag": len(round.open.shards),
             "tasks": len(round.results),
             "agree": sum(verdict.outcome == "agree" for verdict in verdicts),
-            "own": len(round.own | {v.fragment for v in verdicts if v.outcome == "referee"}),
+            "own": len(round.own | {v.shard for v in verdicts if v.outcome == "referee"}),
             "cells": cells_of(visit, round, clips, self._gone),
             "e": [self._first, visit.number],
             **_moved(visit, entry.transfers),
@@ -162,14 +162,14 @@ class Recorder:
 
     def _dispute(self, visit: Visit, round: RevealedRound, verdict: e.Verdict) -> Message:
         """What a conviction rests on: everything that whoever wants to repeat it compares."""
-        found = fragment_record(visit.state, round, verdict)
+        found = shard_record(visit.state, round, verdict)
         return {
-            "f": verdict.fragment,
+            "f": verdict.shard,
             "by": verdict.outcome,
             "why": verdict.reason,
             "acc": verdict.accepted.hex(),
             "con": verdict.convicted,
-            "entry": self._verdicts[verdict.fragment],
+            "entry": self._verdicts[verdict.shard],
             "n": [found.first, found.last],
             "task": found.task.hex(),
             "rand": found.randomness.hex(),
@@ -185,16 +185,16 @@ def cells_of(visit: Visit, round: RevealedRound, clips: Mapping[int, int], gone:
     workers = visit.state.workers
     cells = [IDLE if known.status == "active" else ABSENT for _, known in sorted(workers.items())]
     seats, answers = round.roles.seats, round.answers
-    compared = {fragment for fragment in round.to_judge if len(answers[fragment]) > 1}
+    compared = {shard for shard in round.to_judge if len(answers[shard]) > 1}
     for seat, holder in round.results:
-        fragment = seats[seat]
-        kind = CHECKED if fragment in compared else OWN if fragment in round.to_judge else USEFUL
+        shard = seats[seat]
+        kind = CHECKED if shard in compared else OWN if shard in round.to_judge else USEFUL
         if cells[holder] in (IDLE, ABSENT, USEFUL):
             cells[holder] = kind
     if clips:
         uploads = round.uploads()
-        for fragment in clips:
-            if (copy := uploads[fragment]) is not None:
+        for shard in clips:
+            if (copy := uploads[shard]) is not None:
                 cells[copy[1]] = CLIPPED
     for worker in round.convicted():
         cells[worker] = CONVICTED

@@ -125,7 +125,7 @@ def row_of(name: str, path: Path) -> dict[str, Any]:
         "workers": [summary.left, summary.workers],
         "metrics": summary.metrics,
         "loss": history.rounds[-1].loss if history.rounds else None,
-        "speed": summary.lines_per_second,
+        "speed": summary.examples_per_second,
         "convicted": len(summary.convicted),
         "spare": summary.spare_share,
         "disk": size_on_disk(path),

@@ -18,7 +18,7 @@ LINES = 200
 LONGEST_TEXT = 500
 
 SEEN = (
-    *("worker", "tasks", "seconds", "lines_per_second", "late"),
+    *("worker", "tasks", "seconds", "examples_per_second", "late"),
     *("received", "sent", "silent", "unopened", "wrong"),
 )
 """What the manager sees of a worker, in the order in which the page gets it."""

@@ -1,1 +1,1 @@
-"""Sources of lines, prepared once and dealt as blocks and fragments."""
+"""Sources of examples, prepared once and dealt as batches and shards."""

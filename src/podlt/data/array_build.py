@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from podlt.data.arrays import ArraySource, Progress
 from podlt.data.files import Files
-from podlt.data.mix import LineWriter
+from podlt.data.mix import ExampleWriter
 from podlt.data.notes import array_notes
-from podlt.data.part_writers import close_writers, open_writers, write_lines
+from podlt.data.part_writers import close_writers, open_writers, write_examples
 from podlt.data.spec import DataSpec
 from podlt.data.split import PART_NAMES, TEST, TRAIN, Split
 from podlt.data.streams import npz_streams
@@ -31,29 +31,29 @@ def build_arrays(
     progress: Progress,
     described: Mapping[str, Any] = NO_DESCRIPTION,
 ) -> list[str]:
-    """Writes the parts train, test and validation below a folder, those that have lines; returns what to tell.
+    """Writes the parts train, test and validation below a folder, those that have examples; returns what to tell.
 
     Args:
         spec: for limits, the parts held out and the classes' names.
-        train: the lines to train on, and those held out of them.
+        train: the examples to train on, and those held out of them.
         others: by the numbers of parts, those with a source of their own.
         folder: where the parts are made.
-        progress: called with what is done, the lines written and the lines in all.
+        progress: called with what is done, the examples written and the examples in all.
         described: what else to keep in `Dataset.info`, as JSON values.
 
     Raises:
         DataError: a value is refused, or another part has other fields.
         UsageError: nothing would be held out.
     """
-    lines = min(train.lines, spec.limit or train.lines)
+    examples = min(train.examples, spec.limit or train.examples)
     drawn = spec.split == "random" and (spec.test_fraction or spec.validation_fraction)
-    counts = train.class_counts(lines) if drawn else np.array([lines], np.int64)
+    counts = train.class_counts(examples) if drawn else np.array([examples], np.int64)
 
     def is_training() -> Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]]:
         split = Split(spec, counts)
         return lambda labels: split.of(labels) == TRAIN
 
-    train.fit(lines, is_training)
+    train.fit(examples, is_training)
     writers = _write(spec, train, Split(spec, counts), folder, progress)
     names = class_names(spec.classes, train.highest)
     for part, source in others.items():
@@ -66,19 +66,19 @@ def build_arrays(
         }
     for writer in writers:
         writer.finish(info)
-    return array_notes(train, lines)
+    return array_notes(train, examples)
 
 
-def _write(spec: DataSpec, source: ArraySource, split: Split, folder: Path, progress: Progress) -> list[LineWriter]:
-    """Writes a source's lines, each to its part; returns the writers, still to be finished."""
+def _write(spec: DataSpec, source: ArraySource, split: Split, folder: Path, progress: Progress) -> list[ExampleWriter]:
+    """Writes a source's examples, each to its part; returns the writers, still to be finished."""
     writers = open_writers(spec, split, source.fields, folder)
     done = 0
     try:
-        for arrays in source.chunks(split.lines):
+        for arrays in source.chunks(split.examples):
             first = next(iter(arrays.values()))
-            write_lines(writers, arrays, split.of(arrays[source.label.name] if source.label else first))
+            write_examples(writers, arrays, split.of(arrays[source.label.name] if source.label else first))
             done += len(first)
-            progress("preparing", done, split.lines)
+            progress("preparing", done, split.examples)
     except BaseException:
         close_writers(writers)
         raise
@@ -87,19 +87,19 @@ def _write(spec: DataSpec, source: ArraySource, split: Split, folder: Path, prog
 
 def _write_other(
     spec: DataSpec, train: ArraySource, part: int, test: ArraySource, classes: int, folder: Path, progress: Progress
-) -> LineWriter:
-    """Writes the lines of a source that is a part by itself."""
+) -> ExampleWriter:
+    """Writes the examples of a source that is a part by itself."""
     if test.fields != train.fields:
         raise DataError(str(spec.test), None, f"expected fields {train.fields}, got {test.fields}")
     test.bound = classes or None
     test.take_moments(train)
     limit = spec.test_limit if part == TEST else None
-    lines = min(test.lines, limit or test.lines)
+    examples = min(test.examples, limit or test.examples)
     writer = DatasetWriter(folder / PART_NAMES[part], test.fields)
     try:
-        for arrays in test.chunks(lines):
+        for arrays in test.chunks(examples):
             writer.write(arrays)
-            progress(f"preparing the {PART_NAMES[part]} part", writer.lines, lines)
+            progress(f"preparing the {PART_NAMES[part]} part", writer.examples, examples)
     except BaseException:
         writer.close()
         raise
@@ -107,7 +107,7 @@ def _write_other(
 
 
 def build_npz(spec: DataSpec, source: Files, test: Files | None, folder: Path, progress: Progress) -> list[str]:
-    """Prepares an .npz archive: the arrays that `spec.inputs` and `spec.label` name, [lines, ...] each."""
+    """Prepares an .npz archive: the arrays that `spec.inputs` and `spec.label` name, [examples, ...] each."""
     if not spec.inputs:
         raise UsageError(f'data: {spec.source}: name the arrays that the model is given, as in inputs = ["x"]')
     if spec.label is not None and not isinstance(spec.label, str):

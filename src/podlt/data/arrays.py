@@ -1,4 +1,4 @@
-"""Arrays as a source of lines, every value checked on its way: the builder of .npz files and image sets."""
+"""Arrays as a source of examples, every value checked on its way: the builder of .npz files and image sets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _STORED: dict[str, Literal["u8", "f32", "i32", "i64"]] = {
 
 
 class ArraySource:
-    """Streams of equal length as lines.
+    """Streams of equal length as examples.
 
     Args:
         inputs: what the model is given.
@@ -48,12 +48,12 @@ class ArraySource:
         standardise: whether the places of arrays of floats are to be standardised, once `fit` was called.
 
     Attributes:
-        lines: how many there are.
+        examples: how many there are.
         fields: what each holds.
         bound: how many classes there may be, or None.
         highest: the highest class found so far, -1 before the first.
-        label: the stream of the label where it is a class of the whole line, or None.
-        label_changes: how many lines had another class than the one before, in the last pass.
+        label: the stream of the label where it is a class of the whole example, or None.
+        label_changes: how many examples had another class than the one before, in the last pass.
 
     Raises:
         DataError: a stream has another length, or values that no field can hold.
@@ -76,16 +76,16 @@ class ArraySource:
         self.bound = classes
         self.highest = -1
         self.label_changes = 0
-        self.lines = self._streams[0].lines
+        self.examples = self._streams[0].examples
         self.fields = tuple(self._field(stream, label, scale, target) for stream in self._streams)
         self.moments: dict[str, Moments] = {}
         self._floats = [s for s in inputs if standardise and s.dtype.kind == "f"]
         for stream in self._streams:
-            if stream.lines != self.lines or not stream.lines:
+            if stream.examples != self.examples or not stream.examples:
                 raise DataError(
                     stream.source,
                     None,
-                    f"array {stream.name!r}: expected {self.lines or 'at least 1'} lines, got {stream.lines}",
+                    f"array {stream.name!r}: expected {self.examples or 'at least 1'} examples, got {stream.examples}",
                 )
         if standardise and not self._floats:
             raise UsageError(f"data: {inputs[0].source}: standardise: no input is an array of floats")
@@ -95,7 +95,7 @@ class ArraySource:
             raise DataError(
                 stream.source,
                 None,
-                f"array {stream.name!r}: expected lines of 1 to {MAX_ROW_BYTES} bytes, got shape {stream.shape}",
+                f"array {stream.name!r}: expected examples of 1 to {MAX_ROW_BYTES} bytes, got shape {stream.shape}",
             )
         stored = _STORED.get(stream.dtype.name)
         if stored is None:
@@ -117,30 +117,33 @@ class ArraySource:
             )
         return Field(stream.name, "i64", stream.shape, "label")
 
-    def class_counts(self, lines: int) -> npt.NDArray[np.int64]:
-        """How many of the first `lines` lines each class has; one count where the label is no class of the line."""
+    def class_counts(self, examples: int) -> npt.NDArray[np.int64]:
+        """How many of the first `examples` examples each class has; one count where the label is no class of the
+        example."""
         if self.label is None:
-            return np.array([lines], np.int64)
+            return np.array([examples], np.int64)
         counts = np.zeros(1, np.int64)
-        for values in self.label.chunks(self._step, lines):
+        for values in self.label.chunks(self._step, examples):
             known = values[(values >= 0) & (values < MAX_CLASSES)].astype(np.int64)
             found = np.bincount(known, minlength=len(counts))
             found[: len(counts)] += counts
             counts = found
         return counts
 
-    def fit(self, lines: int, selected: Callable[[], Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]]]) -> None:
+    def fit(self, examples: int, selected: Callable[[], Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]]]) -> None:
         """Takes the moments of the inputs that are to be standardised.
 
         Args:
-            lines: of how many lines.
-            selected: gives, for each pass, what says which of the next lines count, by their labels.
+            examples: of how many examples.
+            selected: gives, for each pass, what says which of the next examples count, by their labels.
         """
 
         def rows(stream: Stream) -> Iterator[npt.NDArray[np.float64]]:
             keep = selected()
             labels = self.label or stream
-            for values, classes in zip(stream.chunks(self._step, lines), labels.chunks(self._step, lines), strict=True):
+            for values, classes in zip(
+                stream.chunks(self._step, examples), labels.chunks(self._step, examples), strict=True
+            ):
                 yield values[keep(classes)].astype(np.float64).reshape(-1, math.prod(stream.shape))
 
         for stream in self._floats:
@@ -150,16 +153,16 @@ class ArraySource:
         """Standardises as another source does."""
         self.moments = other.moments
 
-    def chunks(self, lines: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        """The first `lines` lines as fields, every value checked.
+    def chunks(self, examples: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """The first `examples` examples as fields, every value checked.
 
         Raises:
-            DataError: values are not finite, too large for their dtype or no class; names all such lines. A stream
+            DataError: values are not finite, too large for their dtype or no class; names all such examples. A stream
                 ends early.
         """
         faults, first, last = Faults(self._streams[0].source), 0, None
         self.label_changes = 0
-        for chunks in zip(*(stream.chunks(self._step, lines) for stream in self._streams), strict=True):
+        for chunks in zip(*(stream.chunks(self._step, examples) for stream in self._streams), strict=True):
             pairs = zip(self._streams, chunks, strict=True)
             arrays = {s.name: self._converted(s, values, first, faults) for s, values in pairs}
             if self.label is not None:

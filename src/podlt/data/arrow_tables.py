@@ -1,4 +1,4 @@
-"""Parquet and Feather (Arrow IPC) files as a source of lines, and several files of one form as one table."""
+"""Parquet and Feather (Arrow IPC) files as a source of examples, and several files of one form as one table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def open_table(spec: DataSpec, files: Files) -> Table:
     """The table in some files of one form, by their suffix.
 
     Raises:
-        DataError: the first line or the footer of a file is malformed, or the files have different columns.
+        DataError: the first example or the footer of a file is malformed, or the files have different columns.
     """
     opened = [_open_file(spec, name, path) for name, path in files]
     return opened[0] if len(opened) == 1 else _Chain(opened)
@@ -75,14 +75,14 @@ class _Arrow:
 
     def _batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
         if self._is_parquet:
-            yield from pq.ParquetFile(self._path).iter_batches(tables.CHUNK_LINES, columns=names)
+            yield from pq.ParquetFile(self._path).iter_batches(tables.CHUNK_EXAMPLES, columns=names)
             return
         with pa.memory_map(str(self._path)) as source:
             reader = pa.ipc.open_file(source)
             for number in range(reader.num_record_batches):
                 batch = reader.get_batch(number).select(names)
-                for start in range(0, batch.num_rows, tables.CHUNK_LINES):
-                    yield batch.slice(start, tables.CHUNK_LINES)
+                for start in range(0, batch.num_rows, tables.CHUNK_EXAMPLES):
+                    yield batch.slice(start, tables.CHUNK_EXAMPLES)
 
     def _plain(self, name: str, values: pa.Array) -> pa.Array:
         """The values as texts, numbers or dates, refusing every other type."""

@@ -1,13 +1,13 @@
-"""Prepared lines: memory-mapped fields under one Merkle root, read by any list of line numbers.
+"""Prepared examples: memory-mapped fields under one Merkle root, read by any list of example numbers.
 
 A prepared part is a folder that is written once (writer.py) and never changed:
 
-    meta.json       canonical JSON: format, lines, fields, root, info
-    FIELD.bin       the field's values of all lines, little-endian, line after line
-    leaves.bin      the leaf hash of every line, 32 bytes each
+    meta.json       canonical JSON: format, examples, fields, root, info
+    FIELD.bin       the field's values of all examples, little-endian, example after example
+    leaves.bin      the leaf hash of every example, 32 bytes each
 
-The leaf of a line is SHA-256(0x00 || row), the row being its fields' bytes one after another in the order of the
-fields: RFC 6962's leaf hash, so that one line can be shown to belong to the root that the run's first entry names.
+The leaf of an example is SHA-256(0x00 || row), the row being its fields' bytes one after another in the order of the
+fields: RFC 6962's leaf hash, so that one example can be shown to belong to the root that the run's first entry names.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from podlt.data.field import Field
 from podlt.errors import DataError, InvalidProofError, StorageError, UsageError
 from podlt.log.merkle import Tree
 
-FORMAT = "podlt-lines/1"
+FORMAT = "podlt-examples/1"
 MAX_ROW_BYTES = 2**26
-"""The longest line that is prepared or read, in bytes."""
+"""The longest example that is prepared or read, in bytes."""
 
 _CHUNK_BYTES = 2**22
 
@@ -47,14 +47,14 @@ class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The contents of meta.json; `root` is in hexadecimal."""
 
     format: str
-    lines: int
+    examples: int
     fields: tuple[Field, ...]
     root: str
     info: dict[str, Any]
 
 
 def check_fields(fields: Sequence[Field]) -> None:
-    """Refuses fields whose names cannot be those of files of one folder, and lines that are empty or too long.
+    """Refuses fields whose names cannot be those of files of one folder, and examples that are empty or too long.
 
     Raises:
         DataError: names the field.
@@ -62,36 +62,38 @@ def check_fields(fields: Sequence[Field]) -> None:
     names = [field.name for field in fields]
     for field in fields:
         if not field.name.isidentifier() or field.name == "leaves" or names.count(field.name) > 1:
-            raise DataError("lines", None, f"field {field.name!r}: expected a name of letters, digits and _, used once")
+            raise DataError(
+                "examples", None, f"field {field.name!r}: expected a name of letters, digits and _, used once"
+            )
         if min(field.shape, default=1) < 1 or field.row_bytes > MAX_ROW_BYTES:
             raise DataError(
-                "lines",
+                "examples",
                 None,
-                f"field {field.name!r}: lines of shape {field.shape} are empty or above {MAX_ROW_BYTES} bytes",
+                f"field {field.name!r}: examples of shape {field.shape} are empty or above {MAX_ROW_BYTES} bytes",
             )
 
 
 def leaf_hashes(fields: Sequence[Field], arrays: Arrays) -> npt.NDArray[np.uint8]:
-    """The leaf hash of every line, uint8[n, 32]: SHA-256(0x00 || the line's fields, in order, little-endian).
+    """The leaf hash of every example, uint8[n, 32]: SHA-256(0x00 || the example's fields, in order, little-endian).
 
     Args:
         fields: the dataset's fields.
         arrays: for each field its values, [n, *shape], of the field's dtype.
 
     Raises:
-        DataError: a field is missing, or has another dtype, shape or number of lines.
+        DataError: a field is missing, or has another dtype, shape or number of examples.
     """
     columns = byte_columns(fields, arrays)
-    lines = len(columns[0]) if columns else 0
+    examples = len(columns[0]) if columns else 0
     width = 1 + sum(field.row_bytes for field in fields)
     step = max(1, _CHUNK_BYTES // width)
     hashes = bytearray()
-    for start in range(0, lines, step):
+    for start in range(0, examples, step):
         parts = [column[start : start + step] for column in columns]
         rows = np.concatenate([np.zeros((len(parts[0]), 1), np.uint8), *parts], axis=1)
         view, sha256 = rows.reshape(-1).data, hashlib.sha256
         hashes += b"".join([sha256(view[at : at + width]).digest() for at in range(0, rows.size, width)])
-    return np.frombuffer(hashes, np.uint8).reshape(lines, 32)
+    return np.frombuffer(hashes, np.uint8).reshape(examples, 32)
 
 
 def byte_columns(fields: Sequence[Field], arrays: Arrays) -> list[npt.NDArray[np.uint8]]:
@@ -99,18 +101,18 @@ def byte_columns(fields: Sequence[Field], arrays: Arrays) -> list[npt.NDArray[np
     columns = [_byte_rows(field, arrays) for field in fields]
     if any(len(column) != len(columns[0]) for column in columns):
         found = [len(column) for column in columns]
-        raise DataError("lines", None, f"expected {found[0]} lines in every field, got {found}")
+        raise DataError("examples", None, f"expected {found[0]} examples in every field, got {found}")
     return columns
 
 
 def _byte_rows(field: Field, arrays: Arrays) -> npt.NDArray[np.uint8]:
     """The values of a field as uint8[n, row_bytes]."""
     if field.name not in arrays:
-        raise DataError("lines", None, f"expected field {field.name!r}, got {sorted(arrays)}")
+        raise DataError("examples", None, f"expected field {field.name!r}, got {sorted(arrays)}")
     values = arrays[field.name]
     if values.shape[1:] != field.shape or values.ndim == 0 or values.dtype != DTYPES[field.dtype]:
         raise DataError(
-            "lines",
+            "examples",
             None,
             f"field {field.name!r}: expected {field.dtype} [n, {field.shape}], got {values.dtype} {values.shape}",
         )
@@ -118,25 +120,25 @@ def _byte_rows(field: Field, arrays: Arrays) -> npt.NDArray[np.uint8]:
     return little.reshape(-1).view(np.uint8).reshape(len(little), field.row_bytes)
 
 
-def fragment_digest_of(fields: Sequence[Field], arrays: Arrays) -> bytes:
-    """The digest that names a fragment in a task: over the BLAKE3 of each field's values, as they lie in memory.
+def shard_digest_of(fields: Sequence[Field], arrays: Arrays) -> bytes:
+    """The digest that names a shard in a task: over the BLAKE3 of each field's values, as they lie in memory.
 
-    Workers work it out for every task, so it is made of few long hashes, not of the lines' leaf hashes.
+    Workers work it out for every task, so it is made of few long hashes, not of the examples' leaf hashes.
 
     Args:
         fields: the dataset's fields.
         arrays: for each field its values, [n, *shape], of the field's dtype.
 
     Raises:
-        DataError: a field is missing, or has another dtype, shape or number of lines.
+        DataError: a field is missing, or has another dtype, shape or number of examples.
     """
     columns = byte_columns(fields, arrays)
-    lines = len(columns[0]) if columns else 0
-    return digest("fragment/2", lines.to_bytes(8, "big"), *[blob_digest(c.reshape(-1).data) for c in columns])
+    examples = len(columns[0]) if columns else 0
+    return digest("shard/2", examples.to_bytes(8, "big"), *[blob_digest(c.reshape(-1).data) for c in columns])
 
 
 class Dataset:
-    """The prepared lines of one part (train or test), memory-mapped; safe to open in many processes.
+    """The prepared examples of one part (train or test), memory-mapped; safe to open in many processes.
 
     `info` says what is needed to build a model and to encode new data, as JSON values. Every kind has `kind` ("arrays",
     "table", "text"), `classes` (names in the order of their codes, or None) and `cardinalities` (how many codes each
@@ -154,27 +156,27 @@ class Dataset:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         meta = _read_meta(folder)
-        self.lines = meta.lines
+        self.examples = meta.examples
         self.fields = meta.fields
         self.root = bytes.fromhex(meta.root)
         self.info: dict[str, Any] = meta.info
         self._columns = {
-            field.name: _map(folder / f"{field.name}.bin", DTYPES[field.dtype], (meta.lines, *field.shape))
+            field.name: _map(folder / f"{field.name}.bin", DTYPES[field.dtype], (meta.examples, *field.shape))
             for field in meta.fields
         }
-        self._leaves = _map(folder / "leaves.bin", np.dtype("u1"), (meta.lines, 32))
+        self._leaves = _map(folder / "leaves.bin", np.dtype("u1"), (meta.examples, 32))
 
     @property
     def digest(self) -> bytes:
-        """What a run's first entry names: binds the number of lines, the fields, and every line."""
+        """What a run's first entry names: binds the number of examples, the fields, and every example."""
         fields = to_json(msgspec.to_builtins(self.fields))
-        return digest("data/1", self.lines.to_bytes(8, "big"), fields, self.root)
+        return digest("data/1", self.examples.to_bytes(8, "big"), fields, self.root)
 
     def read(self, ids: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
-        """The values of the lines with these numbers: for each field a new C-contiguous array [len(ids), *shape].
+        """The values of the examples with these numbers: for each field a new C-contiguous array [len(ids), *shape].
 
         Args:
-            ids: int64[n], each in [0, lines).
+            ids: int64[n], each in [0, examples).
 
         Raises:
             UsageError: a number is out of range.
@@ -189,29 +191,29 @@ class Dataset:
             np.take(column, ids, axis=0, out=out[name], mode="clip")  # numbers in range: any other mode copies twice
 
     def leaves(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """The leaf hashes of the lines with these numbers, uint8[n, 32]."""
+        """The leaf hashes of the examples with these numbers, uint8[n, 32]."""
         self._check_ids(ids)
         return np.take(self._leaves, ids, axis=0)
 
-    def fragment_digest(self, ids: npt.NDArray[np.int64]) -> bytes:
-        """The digest of the fragment that holds these lines, in this order."""
-        return fragment_digest_of(self.fields, self.read(ids))
+    def shard_digest(self, ids: npt.NDArray[np.int64]) -> bytes:
+        """The digest of the shard that holds these examples, in this order."""
+        return shard_digest_of(self.fields, self.read(ids))
 
     def check(self) -> None:
-        """Hashes every line again: returns only if all lines are those under `root`.
+        """Hashes every example again: returns only if all examples are those under `root`.
 
         Raises:
-            StorageError: a line, a leaf or the root differs; names the first line.
+            StorageError: an example, a leaf or the root differs; names the first example.
         """
         tree = Tree()
         step = max(1, _CHUNK_BYTES // sum(field.row_bytes for field in self.fields))
-        for start in range(0, self.lines, step):
-            stop = min(self.lines, start + step)
+        for start in range(0, self.examples, step):
+            stop = min(self.examples, start + step)
             stored = self._leaves[start:stop]
             found = leaf_hashes(self.fields, {name: column[start:stop] for name, column in self._columns.items()})
             wrong = np.flatnonzero((stored != found).any(axis=1))
             if len(wrong):
-                raise StorageError(f"{self.folder}: line {start + int(wrong[0])} was changed since it was prepared")
+                raise StorageError(f"{self.folder}: example {start + int(wrong[0])} was changed since it was prepared")
             for leaf in found:
                 tree.append(leaf.tobytes())
         if tree.root() != self.root:
@@ -219,9 +221,11 @@ class Dataset:
 
     def _check_ids(self, ids: npt.NDArray[np.int64]) -> None:
         if ids.ndim != 1 or ids.dtype != np.int64:
-            raise UsageError(f"line numbers: expected int64 [n], got {ids.dtype} {ids.shape}")
-        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= self.lines):
-            raise UsageError(f"line numbers: expected 0..{self.lines - 1}, got {int(ids.min())}..{int(ids.max())}")
+            raise UsageError(f"example numbers: expected int64 [n], got {ids.dtype} {ids.shape}")
+        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= self.examples):
+            raise UsageError(
+                f"example numbers: expected 0..{self.examples - 1}, got {int(ids.min())}..{int(ids.max())}"
+            )
 
 
 def _read_meta(folder: Path) -> Meta:
@@ -233,8 +237,8 @@ def _read_meta(folder: Path) -> Meta:
         raise StorageError(f"{path}: {error.strerror}") from None
     except (InvalidProofError, msgspec.ValidationError, ValueError) as error:
         raise StorageError(f"{path}: {error}") from None
-    if meta.format != FORMAT or meta.lines < 1 or len(root) != 32 or not meta.fields:
-        raise StorageError(f"{path}: expected format {FORMAT}, lines >= 1, fields and a root of 32 bytes")
+    if meta.format != FORMAT or meta.examples < 1 or len(root) != 32 or not meta.fields:
+        raise StorageError(f"{path}: expected format {FORMAT}, examples >= 1, fields and a root of 32 bytes")
     try:
         check_fields(meta.fields)
     except DataError as error:

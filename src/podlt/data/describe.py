@@ -1,4 +1,4 @@
-"""Prepared lines described for a person: how many, what is in them, what looks wrong, and who will see them."""
+"""Prepared examples described for a person: how many, what is in them, what looks wrong, and who will see them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from podlt.data.dataset import Dataset
 from podlt.data.field import Field
 from podlt.data.prepare import Prepared
 
-_SAMPLE_LINES = 2**14
+_SAMPLE_EXAMPLES = 2**14
 _SAMPLE_BYTES = 2**26
 _LEAVES = 2**20
 _UNEQUAL = 1000.0
@@ -20,12 +20,12 @@ _STEPS = 16
 
 
 def describe(prepared: Prepared) -> str:
-    """A few lines: how many lines there are, what is in them, and the root that names them."""
+    """A few examples: how many examples there are, what is in them, and the root that names them."""
     train, test, validation = prepared.train, prepared.test, prepared.validation
-    held = f"{test.lines if test else 0:,} to test on"
+    held = f"{test.examples if test else 0:,} to test on"
     if validation is not None:
-        held += f", {validation.lines:,} to choose a model by"
-    lines = [f"{prepared.source}: {train.lines:,} lines to train on, {held}"]
+        held += f", {validation.examples:,} to choose a model by"
+    lines = [f"{prepared.source}: {train.examples:,} examples to train on, {held}"]
     for field in train.fields:
         shape = f"[{', '.join(map(str, field.shape))}]" if field.shape else ""
         scale = f", times {field.scale:.6g}" if field.scale is not None else ""
@@ -39,16 +39,16 @@ def describe(prepared: Prepared) -> str:
     lines.append(f"  root: {train.root.hex()}")
     lines += [f"  note: {note}" for note in prepared.notes]
     lines += [f"  warning: {warning}" for warning in warnings_of(prepared)]
-    bytes_a_line = sum(field.row_bytes for field in train.fields)
+    bytes_an_example = sum(field.row_bytes for field in train.fields)
     lines.append(
-        f"  privacy: a worker sees the whole model, and each line that it is dealt, label included "
-        f"({bytes_a_line:,} bytes a line, without names of columns)"
+        f"  privacy: a worker sees the whole model, and each example that it is dealt, label included "
+        f"({bytes_an_example:,} bytes an example, without names of columns)"
     )
     return "\n".join(lines)
 
 
 def warnings_of(prepared: Prepared) -> list[str]:
-    """What in the prepared lines looks like a mistake, a sentence each with its cure."""
+    """What in the prepared examples looks like a mistake, a sentence each with its cure."""
     parts = {"train": prepared.train, "test": prepared.test, "validation": prepared.validation}
     there = {name: part for name, part in parts.items() if part is not None}
     found = [warning for name, part in there.items() for warning in _class_warnings(name, part)]
@@ -63,14 +63,14 @@ def precision_warnings(train: Dataset, digits: int | str) -> list[str]:
     by few such steps is lost.
 
     Args:
-        train: the lines to train on.
+        train: the examples to train on.
         digits: of the recipe's exact arithmetic.
     """
     found, cut = [], 2 if isinstance(digits, str) else digits
     for field in train.fields:
         if field.role != "input" or field.dtype != "f32" or not field.shape:
             continue
-        sample = _sampled(train.lines, field.row_bytes)
+        sample = _sampled(train.examples, field.row_bytes)
         values = train.read(sample)[field.name].reshape(len(sample), -1).astype(np.float64)
         step = float(np.median(np.abs(values).max(axis=1))) * 2.0 ** (-7 * cut)
         ranges = values.max(axis=0) - values.min(axis=0)
@@ -92,23 +92,23 @@ def _class_warnings(name: str, part: Dataset) -> Iterator[str]:
     if label is None or not classes or len(classes) < 2:
         return
     counts = np.zeros(len(classes), np.int64)
-    for start in range(0, part.lines, _LEAVES):
-        ids = np.arange(start, min(part.lines, start + _LEAVES))
+    for start in range(0, part.examples, _LEAVES):
+        ids = np.arange(start, min(part.examples, start + _LEAVES))
         counts += np.bincount(part.read(ids)[label.name], minlength=len(classes))
     present = np.flatnonzero(counts)
     if len(present) == 1:
-        yield f"the {name} part has only lines of class {classes[present[0]]!r}"
+        yield f"the {name} part has only examples of class {classes[present[0]]!r}"
     elif name == "train" and len(present) < len(classes):
         absent = [classes[code] for code in np.flatnonzero(counts == 0)]
         shown = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
-        yield f"no line to train on is of class {shown}"
+        yield f"no example to train on is of class {shown}"
 
 
 def _scale_warnings(train: Dataset, field: Field) -> Iterator[str]:
     """Inputs of very unequal size: an exact product keeps few digits beside its largest factor; training is slow."""
     if field.role != "input" or field.dtype != "f32":
         return
-    sample = _sampled(train.lines, field.row_bytes)
+    sample = _sampled(train.examples, field.row_bytes)
     values = train.read(sample)[field.name].reshape(len(sample), -1).astype(np.float64)
     ranges = values.max(axis=0) - values.min(axis=0)
     constant = np.flatnonzero(ranges == 0)
@@ -125,27 +125,27 @@ def _scale_warnings(train: Dataset, field: Field) -> Iterator[str]:
 
 
 def _duplicates(parts: dict[str, Dataset]) -> list[str]:
-    """Lines that occur again, by their leaf hashes: within a part, and in another one."""
+    """Examples that occur again, by their leaf hashes: within a part, and in another one."""
     found = []
     leaves = {name: _leaves(part) for name, part in parts.items()}
     train = np.unique(leaves["train"])
     again = len(leaves["train"]) - len(train)
     if again > len(leaves["train"]) // 100:
-        found.append(f"{again:,} of {len(leaves['train']):,} lines to train on occur more than once")
+        found.append(f"{again:,} of {len(leaves['train']):,} examples to train on occur more than once")
     for name in parts.keys() - {"train"}:
         both = int(np.isin(leaves[name], train).sum())
         if both:
-            found.append(f"{both:,} of {len(leaves[name]):,} lines of the {name} part are among those to train on")
+            found.append(f"{both:,} of {len(leaves[name]):,} examples of the {name} part are among those to train on")
     return found
 
 
 def _leaves(part: Dataset) -> npt.NDArray[np.uint64]:
-    """The first 64 bits of the leaf hash of each of the first lines."""
-    ids = np.arange(min(part.lines, _LEAVES), dtype=np.int64)
+    """The first 64 bits of the leaf hash of each of the first examples."""
+    ids = np.arange(min(part.examples, _LEAVES), dtype=np.int64)
     return np.ascontiguousarray(part.leaves(ids)[:, :8]).view("<u8")[:, 0]
 
 
-def _sampled(lines: int, row_bytes: int) -> npt.NDArray[np.int64]:
-    """The numbers of some lines, evenly spread."""
-    count = max(1, min(lines, _SAMPLE_LINES, _SAMPLE_BYTES // row_bytes))
-    return np.arange(count, dtype=np.int64) * lines // count
+def _sampled(examples: int, row_bytes: int) -> npt.NDArray[np.int64]:
+    """The numbers of some examples, evenly spread."""
+    count = max(1, min(examples, _SAMPLE_EXAMPLES, _SAMPLE_BYTES // row_bytes))
+    return np.arange(count, dtype=np.int64) * examples // count

@@ -1,4 +1,4 @@
-"""From a spool's values to numbers: texts become codes, numbers are standardised, fitted on the training lines."""
+"""From a spool's values to numbers: texts become codes, numbers are standardised, fitted on the training examples."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ListEncoding:
 
     Attributes:
         column: its name.
-        shape: of a line's value.
+        shape: of an example's value.
         whole: whether it holds whole numbers, which are kept as they are.
         means: what is subtracted from each place of a value, float64[w]; 0 if it is not standardised.
         deviations: what each is divided by then; 1 if it is not standardised.
@@ -51,7 +51,7 @@ class ListEncoding:
 
 @dataclass
 class Encoding:
-    """How a table's values become numbers: fitted on the training lines, and kept in `Dataset.info`.
+    """How a table's values become numbers: fitted on the training examples, and kept in `Dataset.info`.
 
     Attributes:
         roles: which columns play which part.
@@ -59,7 +59,7 @@ class Encoding:
         shifts: what is subtracted from each numeric column: its mean, or 0 if it is not standardised.
         deviations: what it is divided by then: its standard deviation, or 1.
         values: the known values of each categorical column, code 1 on; code 0 stands for every value that the training
-            lines do not hold.
+            examples do not hold.
         kinds: what the cells of each categorical column mean.
         classes: names in the order of their codes, or None where the label is a number.
         label: what the cells of the label mean.
@@ -107,7 +107,7 @@ def label_classes(spool: Spool, spec: DataSpec) -> tuple[Kind, list[str] | None]
     """What the label's cells mean, and the names of its classes in the order of their codes (None for a number).
 
     Raises:
-        DataError: there is no second class, no line has the positive value, or the classes are no whole numbers.
+        DataError: there is no second class, no example has the positive value, or the classes are no whole numbers.
     """
     if spec.target == "number":
         return "number", None
@@ -116,7 +116,7 @@ def label_classes(spool: Spool, spec: DataSpec) -> tuple[Kind, list[str] | None]
         kind = kind_of([*seen, spec.positive])
         positive = name_as(kind, spec.positive)
         if all(name_as(kind, text) != positive for text in seen):
-            raise DataError(source, None, f"expected a line with the positive label {spec.positive!r}, got none")
+            raise DataError(source, None, f"expected an example with the positive label {spec.positive!r}, got none")
         return kind, [f"not {spec.positive}", spec.positive]
     if spec.classes is not None:
         names = [*map(str, range(spec.classes))] if isinstance(spec.classes, int) else [*spec.classes]
@@ -132,7 +132,7 @@ def label_classes(spool: Spool, spec: DataSpec) -> tuple[Kind, list[str] | None]
 
 
 def _stored_labels(spool: Spool) -> list[str]:
-    """The labels of the lines that are stored: a line that was dropped has no say in what the classes are."""
+    """The labels of the examples that are stored: an example that was dropped has no say in what the classes are."""
     if not spool.dropped:
         return list(spool.labels_seen)
     stored = set[int]()
@@ -169,10 +169,10 @@ def class_table(spool: Spool, spec: DataSpec, kind: Kind, names: Sequence[str]) 
 
 
 def check_classes(spool: Spool, table: Int64, names: Sequence[str]) -> None:
-    """Refuses the lines whose label is no class.
+    """Refuses the examples whose label is no class.
 
     Raises:
-        DataError: names all such lines.
+        DataError: names all such examples.
     """
     if not (table < 0).any():
         return
@@ -187,11 +187,11 @@ def check_classes(spool: Spool, table: Int64, names: Sequence[str]) -> None:
 
 
 def fit(spool: Spool, parts: Parts, spec: DataSpec, label: Kind, classes: list[str] | None) -> Encoding:
-    """The encoding that the training lines call for.
+    """The encoding that the training examples call for.
 
     Args:
-        spool: all lines of the source.
-        parts: uint8[lines], the part of each.
+        spool: all examples of the source.
+        parts: uint8[examples], the part of each.
         spec: whether numbers are standardised.
         label: what the label's cells mean.
         classes: the names of the classes, or None.
@@ -245,7 +245,7 @@ def _list_encodings(spool: Spool, parts: Parts, plain: bool) -> list[ListEncodin
 
 
 def training(spool: Spool, parts: Parts) -> Iterator[Spooled]:
-    """The lines of a spool that are for training."""
+    """The examples of a spool that are for training."""
     first = 0
     for part in spool.parts():
         mask = parts[first : first + len(part.places)] == TRAIN
@@ -258,15 +258,15 @@ def _values(kind: Kind, seen: Names, used: npt.NDArray[np.bool_]) -> list[str]:
 
 
 def encoded(spool: Spool, encoding: Encoding, classes: Int64 | None) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """The lines of a spool as fields: numeric f32[n, k], category i64[n, m], label i64 or f32 [n].
+    """The examples of a spool as fields: numeric f32[n, k], category i64[n, m], label i64 or f32 [n].
 
     Args:
         spool: whose.
-        encoding: fitted on the training lines.
+        encoding: fitted on the training examples.
         classes: the class of each label in the order of first sight, or None where the label is a number.
 
     Raises:
-        DataError: a number that is finite leaves the range of float32 once it is standardised; names the lines.
+        DataError: a number that is finite leaves the range of float32 once it is standardised; names the examples.
     """
     tables = []
     for kind, seen, values in zip(encoding.kinds, spool.seen, encoding.values, strict=True):

@@ -1,4 +1,4 @@
-"""One field of a line: what a set's meta file, a run's setup and a worker's messages say of it. Needs no NumPy."""
+"""One field of an example: what a set's meta file, a run's setup and a worker's messages say of it. Needs no NumPy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ITEM_BYTES = {"u8": 1, "f32": 4, "i64": 8, "i32": 4}
 
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One field of every line.
+    """One field of every example.
 
     Attributes:
         name: its key in `Dataset.read`.
@@ -29,7 +29,7 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one line of this field."""
+        """Bytes of one example of this field."""
         size = ITEM_BYTES[self.dtype]
         for extent in self.shape:
             size *= extent

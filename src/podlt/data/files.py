@@ -42,7 +42,7 @@ def files_of(name: str, base: Path) -> Files:
     files = [(name if entry == path else _shown(name, entry, path), entry) for entry in found]
     empty = next((shown for shown, entry in files if entry.stat().st_size == 0), None)
     if empty is not None:
-        raise DataError(empty, None, "expected at least one line, got an empty file")
+        raise DataError(empty, None, "expected at least one example, got an empty file")
     return files
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_BATCH_LINES = 8192
+_BATCH_EXAMPLES = 8192
 
 
 def is_hugging_face(data: Any) -> bool:
@@ -42,7 +42,7 @@ def write_parquet(data: Any, path: Path) -> None:
     names = class_columns(data)
     writer = None
     try:
-        for table in data.with_format("arrow").iter(_BATCH_LINES):
+        for table in data.with_format("arrow").iter(_BATCH_EXAMPLES):
             for name, classes in names.items():
                 codes = table.column(name).combine_chunks().cast(pa.int32())
                 texts = pa.array(classes, pa.string())

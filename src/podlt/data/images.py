@@ -1,7 +1,7 @@
-"""A folder of images by class as a source of lines: one sub-folder a class, whose name is the class's.
+"""A folder of images by class as a source of examples: one sub-folder a class, whose name is the class's.
 
 Where there is a folder `train`, the classes are below it, and `val` and `test` beside it are parts of their own; a
-`val` alone is the part to test on. Images are taken one of each class in turn, so that the first lines are of all
+`val` alone is the part to test on. Images are taken one of each class in turn, so that the first examples are of all
 classes. Pillow decodes them as they are needed; memory holds a few, and the names of all.
 """
 
@@ -112,7 +112,7 @@ def pillow_version() -> str:
 
 
 def build_images(spec: DataSpec, parts: dict[int, ImageFiles], folder: Path, progress: Progress) -> list[str]:
-    """Writes the parts below a folder, those that have lines; returns what to tell.
+    """Writes the parts below a folder, those that have examples; returns what to tell.
 
     Raises:
         DataError: images cannot be read or are of different sizes; names all of them.
@@ -186,7 +186,7 @@ def _first_size(images: ImageFiles) -> tuple[int, int]:
 
 
 def _source(spec: DataSpec, images: ImageFiles, size: tuple[int, int], channels: int) -> ArraySource:
-    """The images as lines."""
+    """The images as examples."""
     labels = np.array([code for _, code in images.files], np.int64)
 
     def start() -> IO[bytes]:
@@ -198,7 +198,7 @@ def _source(spec: DataSpec, images: ImageFiles, size: tuple[int, int], channels:
 
 
 def images_below(source: str, root: Path, size: tuple[int, int], channels: int) -> tuple[list[str], Stream]:
-    """All images below a folder, whatever their folders are called: their paths, and their pixels as lines.
+    """All images below a folder, whatever their folders are called: their paths, and their pixels as examples.
 
     Args:
         source: the folder, as the user gave it.

@@ -1,6 +1,6 @@
-"""Columns of lists: each line's value is a tensor of one shape, nested lists included.
+"""Columns of lists: each example's value is a tensor of one shape, nested lists included.
 
-The first line's shape is everyone's. What a column holds is whole numbers if all of its numbers are, and floats
+The first example's shape is everyone's. What a column holds is whole numbers if all of its numbers are, and floats
 otherwise.
 """
 
@@ -33,7 +33,7 @@ class ListColumn:
         column: its name.
         shape: of one line's value; None until the first was seen.
         whole: whether all numbers so far are whole by their type, not by their value.
-        sealed: whether that was decided by other lines, and floats are faults now.
+        sealed: whether that was decided by other examples, and floats are faults now.
     """
 
     column: Column
@@ -43,7 +43,7 @@ class ListColumn:
 
     @property
     def width(self) -> int:
-        """How many numbers a line has."""
+        """How many numbers an example has."""
         return math.prod(self.shape or ())
 
     def take(self, values: Any, numbers: Sequence[int], faults: Faults) -> tuple[npt.NDArray[np.float64], Mask]:
@@ -51,7 +51,7 @@ class ListColumn:
 
         Args:
             values: an array [n, ...], an Arrow array of lists, or a sequence of Python lists; missing ones are None.
-            numbers: the line's number of each.
+            numbers: the example's number of each.
             faults: takes those that are no lists of numbers of the column's shape.
 
         Returns:
@@ -74,12 +74,12 @@ class ListColumn:
 
         faults.add_rows(numbers, np.logical_or.reduce(wrong, axis=1), say)
         if self.sealed and not self.whole and len(numbers):
-            faults.add(int(numbers[0]), f"column {self.column!r}: expected whole numbers, as in the training lines")
+            faults.add(int(numbers[0]), f"column {self.column!r}: expected whole numbers, as in the training examples")
             self.whole = True
         return found, missing
 
     def for_test(self) -> ListColumn:
-        """The same column of lines that had no say in what it holds."""
+        """The same column of examples that had no say in what it holds."""
         return ListColumn(self.column, self.shape, self.whole, sealed=self.whole)
 
     def fault_of_name(self) -> str | None:
@@ -107,7 +107,7 @@ class ListColumn:
             elif self.shape is not None and array.shape != self.shape:
                 expected, got = list(self.shape), list(array.shape)
                 message = f"column {self.column!r}: expected a list of shape {expected}, got {got}"
-                faults.add(int(numbers[place]), f"{message}: all lines need one shape")
+                faults.add(int(numbers[place]), f"{message}: all examples need one shape")
             else:
                 self._note(array.shape, array.dtype)
                 found.append((place, array.reshape(-1)))
@@ -129,7 +129,7 @@ def _at_once(values: Any, shape: tuple[int, ...] | None) -> npt.NDArray[Any] | N
     elif not isinstance(values, pa.Array):
         return None
     else:
-        extents, inner, lines = [], values, len(values)
+        extents, inner, examples = [], values, len(values)
         while is_list(inner.type):
             count = len(inner)
             if inner.null_count or not count:
@@ -141,7 +141,7 @@ def _at_once(values: Any, shape: tuple[int, ...] | None) -> npt.NDArray[Any] | N
             inner = flat
         if inner.null_count or not (pa.types.is_integer(inner.type) or pa.types.is_floating(inner.type)):
             return None
-        found = inner.to_numpy(zero_copy_only=False).reshape(lines, *extents)
+        found = inner.to_numpy(zero_copy_only=False).reshape(examples, *extents)
     return found if len(found) and (shape is None or found.shape[1:] == shape) else None
 
 

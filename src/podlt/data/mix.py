@@ -1,8 +1,8 @@
-"""Lays the lines of a large part out in a drawn order, with memory that does not grow with the part.
+"""Lays the examples of a large part out in a drawn order, with memory that does not grow with the part.
 
-A file may be sorted, and an epoch's order (order.py) mixes lines freely only within a window. So each line is given a
-64-bit word, and lines are stored ascending by their words: those that pass are scattered to buckets on disk by their
-highest bits, then bucket after bucket is put in order. Data are written twice and read once more.
+A file may be sorted, and an epoch's order (order.py) mixes examples freely only within a window. So each example is
+given a 64-bit word, and examples are stored ascending by their words: those that pass are scattered to buckets on disk
+by their highest bits, then bucket after bucket is put in order. Data are written twice and read once more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from podlt.data.dataset import DTYPES, Arrays, Dataset, byte_columns
 from podlt.data.draw import Draw
 from podlt.data.field import Field
-from podlt.data.order import WINDOW_LINES
+from podlt.data.order import WINDOW_EXAMPLES
 from podlt.data.writer import DatasetWriter, storing
 
 BUCKET_BYTES = 2**25
@@ -27,10 +27,10 @@ MAX_BUCKET_BITS = 8
 _WORD = 8
 
 
-class LineWriter(Protocol):
-    """What writes a prepared part: `DatasetWriter`, or what puts the lines in another order before it."""
+class ExampleWriter(Protocol):
+    """What writes a prepared part: `DatasetWriter`, or what puts the examples in another order before it."""
 
-    lines: int
+    examples: int
 
     def write(self, arrays: Arrays) -> None: ...
 
@@ -39,27 +39,27 @@ class LineWriter(Protocol):
     def close(self) -> None: ...
 
 
-def training_writer(folder: Path, fields: Sequence[Field], lines: int, seed: bytes) -> LineWriter:
-    """What writes a part of so many lines to train on: in their own order where an epoch mixes them all anyway.
+def training_writer(folder: Path, fields: Sequence[Field], examples: int, seed: bytes) -> ExampleWriter:
+    """What writes a part of so many examples to train on: in their own order where an epoch mixes them all anyway.
 
     Args:
         folder: where, to be created.
-        fields: what a line holds.
-        lines: how many will be written.
+        fields: what an example holds.
+        examples: how many will be written.
         seed: what the order is drawn by.
     """
-    if lines <= WINDOW_LINES:
+    if examples <= WINDOW_EXAMPLES:
         return DatasetWriter(folder, fields)
-    return MixingWriter(folder, fields, lines, seed)
+    return MixingWriter(folder, fields, examples, seed)
 
 
 class MixingWriter:
-    """A `DatasetWriter` that stores its lines in a drawn order.
+    """A `DatasetWriter` that stores its examples in a drawn order.
 
     Args:
         folder: where, to be created; the buckets lie beside it until it is finished.
-        fields: what a line holds, in the order in which it is hashed.
-        lines: how many will be written: decides only how many buckets there are, and no byte of the part.
+        fields: what an example holds, in the order in which it is hashed.
+        examples: how many will be written: decides only how many buckets there are, and no byte of the part.
         seed: what the order is drawn by.
 
     Raises:
@@ -67,12 +67,12 @@ class MixingWriter:
         DataError: a field's name or shape will not do.
     """
 
-    def __init__(self, folder: Path, fields: Sequence[Field], lines: int, seed: bytes) -> None:
+    def __init__(self, folder: Path, fields: Sequence[Field], examples: int, seed: bytes) -> None:
         self._writer = DatasetWriter(folder, fields)
-        self.lines = 0
+        self.examples = 0
         self._words = Draw(seed, domain="mix/1")
         self._width = _WORD + sum(field.row_bytes for field in fields)
-        self._bits = min(MAX_BUCKET_BITS, (lines * self._width // BUCKET_BYTES).bit_length())
+        self._bits = min(MAX_BUCKET_BITS, (examples * self._width // BUCKET_BYTES).bit_length())
         self._aside = folder.with_name(f"{folder.name}-buckets")
         with storing(folder), ExitStack() as stack:
             self._aside.mkdir()
@@ -81,9 +81,9 @@ class MixingWriter:
             self._open = stack.pop_all()
 
     def write(self, arrays: Arrays) -> None:
-        """Takes lines: for each field an array [n, *shape] of its dtype. Errors as `DatasetWriter.write`."""
+        """Takes examples: for each field an array [n, *shape] of its dtype. Errors as `DatasetWriter.write`."""
         columns = byte_columns(self._writer.fields, arrays)
-        words = self._words.words(self.lines, len(columns[0]))
+        words = self._words.words(self.examples, len(columns[0]))
         rows = np.concatenate([words.view(np.uint8).reshape(-1, _WORD), *columns], axis=1)
         buckets = (words >> np.uint64(64 - self._bits)).astype(np.int64) if self._bits else np.zeros(len(words), int)
         order = np.argsort(buckets, kind="stable")
@@ -92,10 +92,10 @@ class MixingWriter:
         with storing(self._aside):
             for file, start, end in zip(self._buckets, [0, *ends[:-1]], ends, strict=True):
                 file.write(rows[start:end].data)
-        self.lines += len(words)
+        self.examples += len(words)
 
     def finish(self, info: dict[str, Any]) -> Dataset:
-        """Writes the lines in their order, and seals the part. Errors as `DatasetWriter.finish`."""
+        """Writes the examples in their order, and seals the part. Errors as `DatasetWriter.finish`."""
         with storing(self._aside):
             self._open.close()
             for number in range(len(self._buckets)):
@@ -122,7 +122,7 @@ class MixingWriter:
         path.unlink()
 
     def _arrays(self, rows: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
-        """The fields in packed lines, uint8[n, width]."""
+        """The fields in packed examples, uint8[n, width]."""
         arrays, at = {}, _WORD
         for field in self._writer.fields:
             column = np.ascontiguousarray(rows[:, at : at + field.row_bytes])

@@ -1,4 +1,4 @@
-"""The named sets: where each comes from, pinned by digest, and how it becomes lines."""
+"""The named sets: where each comes from, pinned by digest, and how it becomes examples."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from podlt.data.text import build_text
 from podlt.data.writer import storing
 
 _DIGITS_TEST_FRACTION = 360.5 / 1797
-_CENSUS_TEST_LINES = 100_000
+_CENSUS_TEST_EXAMPLES = 100_000
 _CENSUS_NUMERIC = (0, 5, 16, 17, 18, 30, 39)
 """Age, wage an hour, capital gains, capital losses, dividends, size of the employer, weeks worked in the year."""
 _CENSUS_WEIGHT = 24
-"""How many people a line stands for: to be ignored by a classifier, says the collection's own documentation."""
+"""How many people an example stands for: to be ignored by a classifier, says the collection's own documentation."""
 
 Builder = Callable[[DataSpec, dict[str, Path], Path, Progress], list[str]]
 
@@ -36,7 +36,7 @@ class NamedSet:
 
     Attributes:
         package: what holds its files, or None where they come with a library.
-        version: changed whenever the same files are turned into other lines.
+        version: changed whenever the same files are turned into other examples.
         build: writes the parts: (spec, files by name, folder, progress).
         options: what a recipe may set besides `source`.
     """
@@ -48,7 +48,7 @@ class NamedSet:
 
     @property
     def identity(self) -> str:
-        """What the prepared lines depend on, besides the options."""
+        """What the prepared examples depend on, besides the options."""
         digests = [member.sha256 for member in self.package.members] if self.package else []
         return " ".join([self.version, *digests])
 
@@ -64,10 +64,11 @@ def _build_images(spec: DataSpec, files: dict[str, Path], folder: Path, progress
 
 
 def _build_digits(spec: DataSpec, files: dict[str, Path], folder: Path, progress: Progress) -> list[str]:
-    """scikit-learn's digits: image u8[64] of 0..16 with scale 1/16; 360 lines, drawn of each class, are the test part.
+    """scikit-learn's digits: image u8[64] of 0..16 with scale 1/16; 360 examples, drawn of each class, are the test
+    part.
 
-    The last 360 lines, which were the test part once, are harder than the others (lines of one writer stand together
-    in the file): examples/digits.toml reached 91 % on them, and 97 % on drawn lines.
+    The last 360 examples, which were the test part once, are harder than the others (examples of one writer stand
+    together in the file): examples/digits.toml reached 91 % on them, and 97 % on drawn examples.
     """
     from sklearn.datasets import load_digits  # imported here: a second of start-up that only this set needs
 
@@ -88,14 +89,14 @@ def _build_digits(spec: DataSpec, files: dict[str, Path], folder: Path, progress
 def _build_census(spec: DataSpec, files: dict[str, Path], folder: Path, progress: Progress) -> list[str]:
     """KDD Census-Income: numeric f32[7], category i64[33], label 1 for an income above 50,000 dollars.
 
-    The seed's 99,762 lines (the collection's test file) are the part to train on; the first 100,000 lines of its
+    The seed's 99,762 examples (the collection's test file) are the part to train on; the first 100,000 examples of its
     other file, of 199,523, are the part to test on: enough for an AUC to 0.002, and half as long to evaluate.
     """
     table = DataSpec(
         spec.source,
         test=spec.source,
         limit=spec.limit,
-        test_limit=spec.test_limit or _CENSUS_TEST_LINES,
+        test_limit=spec.test_limit or _CENSUS_TEST_EXAMPLES,
         label=41,
         positive="50000+.",
         numeric=_CENSUS_NUMERIC,
@@ -124,7 +125,7 @@ def _build_austen(spec: DataSpec, files: dict[str, Path], folder: Path, progress
 
 
 def _novel(files: dict[str, Path], name: str) -> list[str]:
-    """The lines of a novel in R's lazy-load database: an index of places, and zlib blocks behind their lengths."""
+    """The examples of a novel in R's lazy-load database: an index of places, and zlib blocks behind their lengths."""
     import rdata  # imported here: only this set needs it
 
     offset, size = (int(number) for number in rdata.read_rds(files["Rdata.rdx"])["variables"][name])

@@ -21,31 +21,31 @@ def table_notes(spec: DataSpec, table: Table, spool: Spool, encoding: Encoding, 
         names = ", ".join(repr(column) for column in sorted(map(str, left_out)))
         notes.append(f"left out: {names}, an index of pandas; name it in `numeric` if it is an input")
     if spool.dropped:
-        notes.append(f"left out: {spool.dropped:,} lines that lack a value")
+        notes.append(f"left out: {spool.dropped:,} examples that lack a value")
     for place in np.flatnonzero(spool.missing).tolist():
         count = int(spool.missing[place])
         notes.append(f"column {roles.numeric[place]!r}: {count:,} missing numbers become the mean")
     if encoding.classes is not None:
-        notes += sorted_note(spool.label_changes, spool.lines, len(encoding.classes))
+        notes += sorted_note(spool.label_changes, spool.examples, len(encoding.classes))
     if label == "text" and spec.classes is None and spec.positive is None:
         notes += _mixed_labels(spool)
     return notes
 
 
-def array_notes(source: ArraySource, lines: int) -> list[str]:
+def array_notes(source: ArraySource, examples: int) -> list[str]:
     """What to tell of arrays."""
     if source.label is None:
         return []
-    return sorted_note(source.label_changes, lines, source.highest + 1)
+    return sorted_note(source.label_changes, examples, source.highest + 1)
 
 
-def sorted_note(changes: int, lines: int, classes: int) -> list[str]:
-    """Whether a source is sorted by its label: few lines have another label than the one before."""
-    if lines < 20 or classes < 2 or changes > 2 * classes or changes > lines // 10:
+def sorted_note(changes: int, examples: int, classes: int) -> list[str]:
+    """Whether a source is sorted by its label: few examples have another label than the one before."""
+    if examples < 20 or classes < 2 or changes > 2 * classes or changes > examples // 10:
         return []
     return [
-        "the source is sorted by label; its lines are mixed in every epoch and drawn for what is held out, "
-        "but `limit` takes the first lines"
+        "the source is sorted by label; its examples are mixed in every epoch and drawn for what is held out, "
+        "but `limit` takes the first examples"
     ]
 
 

@@ -75,7 +75,7 @@ def _loaded(data: Any) -> Any:
         return data
     warnings.warn(
         "of the DataLoader only its dataset is used: batch size, shuffling, sampler and collate_fn are ignored, as "
-        "training.block_lines and the run's own draw of lines take their place",
+        "training.batch_size and the run's own draw of examples take their place",
         stacklevel=3,
     )
     return data.dataset
@@ -192,7 +192,7 @@ def _npz(folder: Path, arrays: Mapping[str, Array]) -> Path:
             if values.dtype.hasobject or values.dtype.kind not in "buif":
                 raise UsageError(f"data: {name!r}: expected numbers, got {values.dtype}; turn texts into codes first")
             if not values.ndim:
-                raise UsageError(f"data: {name!r}: expected an array of lines, got a single number")
+                raise UsageError(f"data: {name!r}: expected an array of examples, got a single number")
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
                 np.lib.format.write_array_header_2_0(file, np.lib.format.header_data_from_array_1_0(values))
                 step = max(1, _CHUNK_BYTES // max(1, values[:1].nbytes))

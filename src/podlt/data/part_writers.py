@@ -11,25 +11,25 @@ import numpy.typing as npt
 
 from podlt.data.dataset import Arrays
 from podlt.data.field import Field
-from podlt.data.mix import LineWriter, training_writer
+from podlt.data.mix import ExampleWriter, training_writer
 from podlt.data.spec import DataSpec
 from podlt.data.split import PART_NAMES, TRAIN, Split, seed_of
 from podlt.data.writer import DatasetWriter
 
-PartWriters = Mapping[int, LineWriter]
-"""The writer of each part that has lines."""
+PartWriters = Mapping[int, ExampleWriter]
+"""The writer of each part that has examples."""
 
 
 def open_writers(spec: DataSpec, split: Split, fields: Sequence[Field], folder: Path) -> PartWriters:
-    """A writer for each part that has lines.
+    """A writer for each part that has examples.
 
     Args:
-        spec: draws the order in which lines to train on are stored.
-        split: says how many lines a part has.
-        fields: of each line.
+        spec: draws the order in which examples to train on are stored.
+        split: says how many examples a part has.
+        fields: of each example.
         folder: where each part gets its own.
     """
-    writers: dict[int, LineWriter] = {}
+    writers: dict[int, ExampleWriter] = {}
     try:
         for part in split.parts:
             path = folder / PART_NAMES[part]
@@ -43,13 +43,13 @@ def open_writers(spec: DataSpec, split: Split, fields: Sequence[Field], folder: 
     return writers
 
 
-def write_lines(writers: PartWriters, arrays: Arrays, parts: npt.NDArray[Any]) -> None:
-    """Writes lines, each to its part.
+def write_examples(writers: PartWriters, arrays: Arrays, parts: npt.NDArray[Any]) -> None:
+    """Writes examples, each to its part.
 
     Args:
         writers: of `open_writers`.
-        arrays: the lines, by field.
-        parts: the part of each line, shape (n,).
+        arrays: the examples, by field.
+        parts: the part of each example, shape (n,).
     """
     for part, writer in writers.items():
         mask: npt.NDArray[np.bool_] = parts == part

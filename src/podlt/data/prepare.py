@@ -85,7 +85,7 @@ class _Job:
 def prepare(
     spec: DataSpec, cache: Path | None = None, progress: Progress | None = None, base: Path | None = None
 ) -> Prepared:
-    """The lines of a source, prepared or taken from the cache: the same bytes and root on every machine.
+    """The examples of a source, prepared or taken from the cache: the same bytes and root on every machine.
 
     Args:
         spec: what the recipe says.
@@ -94,7 +94,7 @@ def prepare(
         base: the folder that relative paths start from, default the current one.
 
     Raises:
-        DataError: a missing or malformed file, with the line's number where there is one.
+        DataError: a missing or malformed file, with the example's number where there is one.
         UsageError: an option that means nothing for this source, or a set that cannot be fetched.
         StorageError: the disk is full or the cache cannot be written.
     """
@@ -186,7 +186,7 @@ def _unknown(source: str, suffix: str) -> str:
 
 
 def _key(spec: DataSpec, identity: str) -> str:
-    """The cache's key: what the lines depend on. Where a file lies and what it is called is no part of it."""
+    """The cache's key: what the examples depend on. Where a file lies and what it is called is no part of it."""
     plain = msgspec.structs.replace(
         spec, source="-", test="-" if spec.test else None, tokenizer="-" if spec.tokenizer else None
     )
@@ -225,10 +225,10 @@ def _digest_of(name: str, path: Path) -> str:
 
 
 def _open(source: str, folder: Path, progress: Progress) -> Prepared:
-    """The parts of a prepared folder, every line checked against the root."""
+    """The parts of a prepared folder, every example checked against the root."""
     train = Dataset(folder / "train")
     contents = _read_contents(folder)
-    progress("checking", 0, train.lines)
+    progress("checking", 0, train.examples)
     train.check()
     others = {name: Dataset(folder / name) for name in contents.parts if name != "train"}
     for part in others.values():

@@ -34,7 +34,7 @@ Extent = Annotated[int, Meta(ge=1, le=2**14)]
 
 
 class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the lines come from and what is in them. Fields that a kind of source has no use for are refused.
+    """Where the examples come from and what is in them. Fields that a kind of source has no use for are refused.
 
     Attributes:
         source: a named set (digits, mnist, fashion, census, austen), or a path to a .csv, .parquet, .jsonl, .txt or
@@ -42,11 +42,11 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         test: a file of the same form to test on. Named sets bring their own.
         test_fraction: without a test file, the part of the source that is held out, in [0, 1).
         validation_fraction: a second part that is held out, in [0, 1), to choose a model by.
-        split: which lines are held out: "random" draws them by `seed`, each class in its proportion; "last" takes those
-            at the end, as for a series in time. Texts are always cut at the end.
-        seed: draws the lines that are held out, and the order in which those to train on are stored.
-        limit: use only the first so many lines of the source (before anything is held out).
-        test_limit: use only the first so many lines of the test part.
+        split: which examples are held out: "random" draws them by `seed`, each class in its proportion; "last" takes
+            those at the end, as for a series in time. Texts are always cut at the end.
+        seed: draws the examples that are held out, and the order in which those to train on are stored.
+        limit: use only the first so many examples of the source (before anything is held out).
+        test_limit: use only the first so many examples of the test part.
         label: the column, or the array of an npz, that is to be predicted.
         target: whether the label is one of a set of classes, or a number.
         classes: the classes: how many (labels are 0..n-1) or their names in order; found in the data unless given.
@@ -56,18 +56,18 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         dates: tables: columns of ISO 8601 dates or times, taken as numbers of days since 1970.
         drop: tables: columns to leave out.
         missing: tables: what becomes of a missing value (an empty text, null, or what pandas reads as NaN). "error"
-            refuses it; "drop" leaves its line out; "mean" takes the mean of the training lines for a number, and a
-            category of its own for a text; "category" does so for a text, and refuses a number. A missing label is
-            refused, unless its line is dropped.
-        standardise: shift and scale each number to mean 0 and deviation 1 (of the training lines). Tables: each numeric
-            column, unless it is false. npz: each place of every array of floats, if it is true.
+            refuses it; "drop" leaves its example out; "mean" takes the mean of the training examples for a number, and
+            a category of its own for a text; "category" does so for a text, and refuses a number. A missing label is
+            refused, unless its example is dropped.
+        standardise: shift and scale each number to mean 0 and deviation 1 (of the training examples). Tables: each
+            numeric column, unless it is false. npz: each place of every array of floats, if it is true.
         delimiter: csv: the separator of columns, one character.
-        header: csv: whether the first line names the columns.
-        inputs: npz: the arrays that the model is given, [lines, ...] each.
+        header: csv: whether the first example names the columns.
+        inputs: npz: the arrays that the model is given, [examples, ...] each.
         scale: npz: what the inputs are to be multiplied by, such as 1/255 for bytes.
         size: folder of images: the height and width to which each is resized; not given: all must have the same.
         channels: folder of images: 1 for grey, 3 for colours, 4 with transparency; not given: 3.
-        context: txt: characters that the model sees; a line is a window of context + 1 characters.
+        context: txt: characters that the model sees; an example is a window of context + 1 characters.
         tokenizer: txt and tables: a tokenizer.json of the package `tokenizers`, or a folder with one. Texts become
             windows of tokens; with `max_length`, a text with its label is one line.
         text: tables: the column of texts that are tokenized.

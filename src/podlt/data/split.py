@@ -1,7 +1,7 @@
-"""Which lines of a source are for training, and which are held out: drawn, each class in its proportion.
+"""Which examples of a source are for training, and which are held out: drawn, each class in its proportion.
 
-Lines are judged as they pass, chunk by chunk, with memory for one number a class. The lines of a class are divided
-into as many stretches as lines of it are to be held out, and one line of each stretch is drawn.
+Examples are judged as they pass, chunk by chunk, with memory for one number a class. The examples of a class are
+divided into as many stretches as examples of it are to be held out, and one example of each stretch is drawn.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ def seed_of(spec: DataSpec) -> bytes:
 
 
 class Split:
-    """Gives each line of a source its part, in the order of the lines.
+    """Gives each example of a source its part, in the order of the examples.
 
     Args:
         spec: which fractions are held out, and how.
-        counts: how many lines each class has, int64[classes]; one entry where the label is no class.
+        counts: how many examples each class has, int64[classes]; one entry where the label is no class.
 
     Attributes:
-        sizes: how many lines each part has, by its number.
+        sizes: how many examples each part has, by its number.
 
     Raises:
-        UsageError: a part is to be held out, but the source is too short for one line of it.
+        UsageError: a part is to be held out, but the source is too short for one example of it.
     """
 
     def __init__(self, spec: DataSpec, counts: npt.ArrayLike) -> None:
         left = np.asarray(counts, np.int64)
-        self.lines = int(left.sum())
+        self.examples = int(left.sum())
         self._last = spec.split == "last"
         if self._last:
             left = left.sum(keepdims=True)
@@ -55,56 +55,56 @@ class Split:
             left = left - draw.wanted
             held[part] = int(draw.wanted.sum())
             if not held[part]:
-                raise UsageError(f"data: {spec.source}: {PART_NAMES[part]}_fraction: no class has a line to spare")
+                raise UsageError(f"data: {spec.source}: {PART_NAMES[part]}_fraction: no class has an example to spare")
             self._draws.append((part, draw))
         test = held.get(TEST, 0)
         self._limit = min(test, spec.test_limit or test)
-        self.sizes = {TRAIN: self.lines - sum(held.values()), TEST: self._limit, VALIDATION: held.get(VALIDATION, 0)}
+        self.sizes = {TRAIN: self.examples - sum(held.values()), TEST: self._limit, VALIDATION: held.get(VALIDATION, 0)}
         self._bounds = np.cumsum([self.sizes[TRAIN], self.sizes[VALIDATION], test])
         if self.sizes[TRAIN] < 1:
-            raise UsageError(f"data: {spec.source}: all of its {self.lines} lines are held out")
+            raise UsageError(f"data: {spec.source}: all of its {self.examples} examples are held out")
 
     @property
     def parts(self) -> list[int]:
-        """The parts that have lines."""
+        """The parts that have examples."""
         return [part for part in PART_NAMES if self.sizes[part]]
 
     def of(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-        """The part of each of the next lines, uint8[n].
+        """The part of each of the next examples, uint8[n].
 
         Args:
             labels: the class of each; any array [n, ...] where there is one entry in `counts`.
         """
-        lines = len(labels)
+        examples = len(labels)
         if self._last:
-            place = np.searchsorted(self._bounds, np.arange(self._place, self._place + lines), "right")
+            place = np.searchsorted(self._bounds, np.arange(self._place, self._place + examples), "right")
             parts = np.array([TRAIN, VALIDATION, TEST, UNUSED], np.uint8)[place]
         else:
-            parts = np.zeros(lines, np.uint8)
+            parts = np.zeros(examples, np.uint8)
             for part, draw in self._draws:
                 free = np.flatnonzero(parts == TRAIN)
                 parts[free[draw.held(labels[free])]] = part
-        self._place += lines
+        self._place += examples
         tested = parts == TEST
         parts[tested & (self._tested + np.cumsum(tested) > self._limit)] = UNUSED
         self._tested += int(tested.sum())
         return parts
 
     def _whole(self, spec: DataSpec, part: int, fraction: float) -> int:
-        held = int(self.lines * fraction)
+        held = int(self.examples * fraction)
         if not held:
             raise UsageError(
-                f"data: {spec.source}: {PART_NAMES[part]}_fraction {fraction} of {self.lines} lines is no line"
+                f"data: {spec.source}: {PART_NAMES[part]}_fraction {fraction} of {self.examples} examples is no example"
             )
         return held
 
 
 class _ClassDraw:
-    """Holds out a fixed number of the lines of each class.
+    """Holds out a fixed number of the examples of each class.
 
     Args:
-        counts: how many lines each class has.
-        total: how many lines are to be held out; a class gets its share of them, but never its last line.
+        counts: how many examples each class has.
+        total: how many examples are to be held out; a class gets its share of them, but never its last example.
         draw: the words that decide.
     """
 
@@ -120,7 +120,7 @@ class _ClassDraw:
         self._seen = np.zeros(len(counts), np.int64)
 
     def held(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """Whether each of the next lines is held out, bool[n]."""
+        """Whether each of the next examples is held out, bool[n]."""
         if not len(labels):
             return np.zeros(0, np.bool_)
         most = len(self._counts) - 1  # a label above it is refused elsewhere
@@ -132,13 +132,13 @@ class _ClassDraw:
             mask[rows] = self._drawn(code, len(rows))
         return mask
 
-    def _drawn(self, code: int, lines: int) -> npt.NDArray[np.bool_]:
-        """Whether each of the next lines of a class is the one that is drawn from its stretch."""
+    def _drawn(self, code: int, examples: int) -> npt.NDArray[np.bool_]:
+        """Whether each of the next examples of a class is the one that is drawn from its stretch."""
         first, wanted, count = int(self._seen[code]), int(self.wanted[code]), int(self._counts[code])
-        self._seen[code] += lines
+        self._seen[code] += examples
         if not wanted:
-            return np.zeros(lines, np.bool_)
-        places = np.arange(first, first + lines)
+            return np.zeros(examples, np.bool_)
+        places = np.arange(first, first + examples)
         stretches = places * wanted // count
         low, high = int(stretches[0]), int(stretches[-1])
         words = self._draw.words(int(self._offsets[code]) + low, high - low + 1)[stretches - low]

@@ -1,4 +1,4 @@
-"""The checked values of a table's lines, on disk: what a column means is known only after its last line.
+"""The checked values of a table's examples, on disk: what a column means is known only after its last example.
 
 The source is read once. Each chunk's values go, checked but not yet encoded, to a spool; then encode.py fits the
 vocabularies, means and deviations, and encodes the spool into the prepared parts.
@@ -27,7 +27,7 @@ from podlt.errors import DataError
 STEP = 2**15
 _LIST_BYTES = 2**24
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
-_FILE = 2**40  # a line's place is its file's number times this, plus its number in the file
+_FILE = 2**40  # an example's place is its file's number times this, plus its number in the file
 
 Names = dict[str, int]
 
@@ -43,13 +43,13 @@ class ColumnRoles(NamedTuple):
 
 
 class Spooled(NamedTuple):
-    """Some lines of a spool, before they are encoded.
+    """Some examples of a spool, before they are encoded.
 
     Attributes:
         numeric: float64[n, k], NaN for a missing number.
         codes: int32[n, m], in the order in which values were first seen.
         labels: float64[n], or int64[n] in the order of first sight.
-        places: int64[n], in which file and line each stands.
+        places: int64[n], in which file and example each stands.
         lists: float64[n, w], the values of the columns of lists one after another.
     """
 
@@ -62,7 +62,7 @@ class Spooled(NamedTuple):
 
 @dataclass
 class Spool:
-    """The checked values of a table's lines, on disk.
+    """The checked values of a table's examples, on disk.
 
     Args:
         folder: an empty folder of its own.
@@ -70,19 +70,19 @@ class Spool:
         spec: what missing values and labels mean.
 
     Attributes:
-        lines: how many are stored.
-        dropped: how many lines were left out, for they lacked a value.
+        examples: how many are stored.
+        dropped: how many examples were left out, for they lacked a value.
         missing: how many values each numeric column lacks.
         seen: each categorical column's values, in the order of first sight.
         labels_seen: the label's, where it is no number.
-        label_changes: how many lines have another label than the one before.
-        lists: the columns of lists, with the shape that the first line gave them.
+        label_changes: how many examples have another label than the one before.
+        lists: the columns of lists, with the shape that the first example gave them.
     """
 
     folder: Path
     roles: ColumnRoles
     spec: DataSpec
-    lines: int = 0
+    examples: int = 0
     dropped: int = 0
     missing: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     seen: list[Names] = field(default_factory=list)
@@ -101,10 +101,10 @@ class Spool:
         self._named = {*(classes if isinstance(classes, tuple) else ()), self.spec.positive}
 
     def fill(self, chunks: Iterator[TableChunk]) -> Iterator[int]:
-        """Stores the lines; yields the number of lines after each chunk.
+        """Stores the examples; yields the number of examples after each chunk.
 
         Raises:
-            DataError: lines are malformed; names all of them, as far as one file goes.
+            DataError: examples are malformed; names all of them, as far as one file goes.
         """
         names = Spooled._fields
         files = {name: (self.folder / name).open("wb") for name in names}
@@ -116,8 +116,8 @@ class Spool:
                 part = self._checked(chunk)
                 for name, values in part._asdict().items():
                     files[name].write(np.ascontiguousarray(values).data)
-                self.lines += len(part.places)
-                yield self.lines
+                self.examples += len(part.places)
+                yield self.examples
         except DataError:
             self.check()
             raise
@@ -132,8 +132,8 @@ class Spool:
             faults.check()
 
     def parts(self, start: int = 0, stop: int | None = None) -> Iterator[Spooled]:
-        """The lines [start, stop), `STEP` at a time, or fewer where they have long lists."""
-        stop = self.lines if stop is None else stop
+        """The examples [start, stop), `STEP` at a time, or fewer where they have long lists."""
+        stop = self.examples if stop is None else stop
         columns = (
             self._map("numeric", np.float64, len(self.roles.numeric)),
             self._map("codes", np.int32, len(self.roles.categorical)),
@@ -143,19 +143,19 @@ class Spool:
         )
         step = STEP if not self.lists else max(1, min(STEP, _LIST_BYTES // (8 * columns[-1].shape[1] or 1)))
         for first in range(start, stop, step):
-            lines = slice(first, min(first + step, stop))
-            numeric, codes, labels, places, lists = (values[lines] for values in columns)
+            examples = slice(first, min(first + step, stop))
+            numeric, codes, labels, places, lists = (values[examples] for values in columns)
             yield Spooled(numeric, codes, labels, places, lists)
 
     def refuse(self, places: npt.NDArray[np.int64], wrong: Mask, column: Column, expected: str, got: list[Any]) -> None:
-        """Takes a fault that shows only now, for each line that is marked; `check` raises them.
+        """Takes a fault that shows only now, for each example that is marked; `check` raises them.
 
         Args:
-            places: of the lines.
+            places: of the examples.
             wrong: bool[n].
             column: which.
             expected: what.
-            got: the lines' values.
+            got: the examples' values.
         """
         for number, faults in enumerate(self._files):
             here = wrong & (places // _FILE == number)
@@ -164,7 +164,7 @@ class Spool:
             )
 
     def first_line_with(self, label_code: int) -> int | None:
-        """The number of the first line that has a label, None if no line has it."""
+        """The number of the first example that has a label, None if no example has it."""
         for part in self.parts():
             rows = np.flatnonzero(part.labels == label_code)
             if len(rows):
@@ -172,21 +172,21 @@ class Spool:
         return None
 
     def _map(self, name: str, dtype: npt.DTypeLike, width: int) -> npt.NDArray[Any]:
-        if not width or not self.lines:
-            return np.empty((self.lines, width), dtype)
-        return np.asarray(np.memmap(self.folder / name, dtype, "r", shape=(self.lines, width)))
+        if not width or not self.examples:
+            return np.empty((self.examples, width), dtype)
+        return np.asarray(np.memmap(self.folder / name, dtype, "r", shape=(self.examples, width)))
 
     def _checked(self, chunk: TableChunk) -> Spooled:
-        lines, split = len(chunk.numbers), len(self.roles.numeric)
-        lacking = np.zeros(lines, np.bool_)
-        numeric = np.empty((lines, split), np.float64)
+        examples, split = len(chunk.numbers), len(self.roles.numeric)
+        lacking = np.zeros(examples, np.bool_)
+        numeric = np.empty((examples, split), np.float64)
         for place, column in enumerate(self.roles.numeric):
             found = self._numbers(column, chunk.columns[place], chunk)
             numeric[:, place] = found.values
             lacking |= found.missing
             if self.spec.missing not in ("drop", "mean"):
                 self._refuse_missing(column, chunk, chunk.columns[place], found.missing, '"drop" or "mean"')
-        codes = np.empty((lines, len(self.roles.categorical)), np.int32)
+        codes = np.empty((examples, len(self.roles.categorical)), np.int32)
         for place, column in enumerate(self.roles.categorical):
             values = chunk.columns[split + place]
             missing = missing_of(values)
@@ -198,7 +198,7 @@ class Spool:
         lacking |= unlisted
         labels, unlabelled = self._labels(chunk)
         places = np.array(chunk.numbers, np.int64) + _FILE * (len(self._files) - 1)
-        whole = ~(lacking | unlabelled) if self.spec.missing == "drop" else np.ones(lines, np.bool_)
+        whole = ~(lacking | unlabelled) if self.spec.missing == "drop" else np.ones(examples, np.bool_)
         self.dropped += int((~whole).sum())
         self.missing += np.isnan(numeric[whole]).sum(axis=0)
         labels = labels[whole]
@@ -228,7 +228,7 @@ class Spool:
         return found
 
     def _taken_lists(self, chunk: TableChunk) -> tuple[npt.NDArray[np.float64], Mask]:
-        """The values of the columns of lists, and the lines that lack one."""
+        """The values of the columns of lists, and the examples that lack one."""
         first = len(self.roles.numeric) + len(self.roles.categorical)
         found, missing = [np.zeros((len(chunk.numbers), 0))], np.zeros(len(chunk.numbers), np.bool_)
         for place, column in enumerate(self.lists, first):
@@ -236,7 +236,7 @@ class Spool:
                 break
             values, absent = column.take(chunk.columns[place], chunk.numbers, chunk.faults)
             if self.spec.missing != "drop":
-                cure = 'missing = "drop" leaves such lines out'
+                cure = 'missing = "drop" leaves such examples out'
                 message = f"column {column.column!r}: expected a list, got null; {cure}"
                 chunk.faults.add_rows(chunk.numbers, absent, lambda row, message=message: message)  # type: ignore[misc]
             found.append(values)
@@ -244,7 +244,7 @@ class Spool:
         return np.concatenate(found, axis=1), missing
 
     def _labels(self, chunk: TableChunk) -> tuple[npt.NDArray[Any], Mask]:
-        """The labels of a chunk's lines, and where they are missing."""
+        """The labels of a chunk's examples, and where they are missing."""
         values, column = chunk.columns[-1], self.roles.label
         if self.spec.target == "number":
             found = self._numbers(column, values, chunk)
@@ -262,7 +262,7 @@ class Spool:
                 missing,
                 lambda row: (
                     f"column {column!r}: expected a label, got {values[row].as_py() or 'nothing'}"
-                    '; missing = "drop" leaves such lines out'
+                    '; missing = "drop" leaves such examples out'
                 ),
             )
         return labels, missing

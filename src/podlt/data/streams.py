@@ -1,6 +1,6 @@
-"""Arrays as a source of lines: npz archives, idx files and arrays in memory, read chunk by chunk.
+"""Arrays as a source of examples: npz archives, idx files and arrays in memory, read chunk by chunk.
 
-The first axis counts the lines. A `Stream` knows its dtype, shape and length before any value is read, so that a
+The first axis counts the examples. A `Stream` knows its dtype, shape and length before any value is read, so that a
 file which promises more than it holds is refused before memory is taken.
 """
 
@@ -25,38 +25,38 @@ from podlt.errors import DataError
 
 @dataclass(frozen=True)
 class Stream:
-    """One array of a source, to be read from its first line on.
+    """One array of a source, to be read from its first example on.
 
     Attributes:
         source: the file or set, for errors.
         name: the field's name.
         dtype: as stored.
         shape: of one line.
-        lines: how many.
-        start: opens the bytes of the first line.
+        examples: how many.
+        start: opens the bytes of the first example.
     """
 
     source: str
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
-    lines: int
+    examples: int
     start: Callable[[], IO[bytes]]
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one line as the source stores it."""
+        """Bytes of one example as the source stores it."""
         return self.dtype.itemsize * math.prod(self.shape)
 
-    def chunks(self, step: int, lines: int) -> Iterator[npt.NDArray[Any]]:
-        """The first `lines` lines, `step` at a time, [n, *shape].
+    def chunks(self, step: int, examples: int) -> Iterator[npt.NDArray[Any]]:
+        """The first `examples` examples, `step` at a time, [n, *shape].
 
         Raises:
-            DataError: the source ends early or is damaged; names the line.
+            DataError: the source ends early or is damaged; names the example.
         """
         with self._opened() as file:
-            for first in range(0, lines, step):
-                count = min(step, lines - first)
+            for first in range(0, examples, step):
+                count = min(step, examples - first)
                 data = self._read(file, count * self.row_bytes, first)
                 yield np.frombuffer(data, self.dtype).reshape(count, *self.shape)
 
@@ -69,7 +69,7 @@ class Stream:
             data = file.read(size)
         if len(data) < size:
             line = first + len(data) // self.row_bytes + 1
-            raise DataError(self.source, line, f"array {self.name!r} is truncated: expected {self.lines} lines")
+            raise DataError(self.source, line, f"array {self.name!r} is truncated: expected {self.examples} examples")
         return data
 
     @contextmanager
@@ -81,16 +81,16 @@ class Stream:
 
 
 def memory_stream(source: str, name: str, values: npt.NDArray[Any]) -> Stream:
-    """A stream over an array in memory, [lines, ...]."""
+    """A stream over an array in memory, [examples, ...]."""
     data = np.ascontiguousarray(values)
     return Stream(source, name, data.dtype, data.shape[1:], len(data), lambda: io.BytesIO(data.tobytes()))
 
 
-def idx_stream(source: str, name: str, path: Path, line_shape: tuple[int, ...]) -> Stream:
+def idx_stream(source: str, name: str, path: Path, example_shape: tuple[int, ...]) -> Stream:
     """A stream over an idx file of bytes, plain or .gz (MNIST's format: magic, sizes, values).
 
     Args:
-        line_shape: the shape to give each line; its size must be that of the file.
+        example_shape: the shape to give each example; its size must be that of the file.
 
     Raises:
         DataError: the magic number or the sizes are not as expected.
@@ -104,19 +104,19 @@ def idx_stream(source: str, name: str, path: Path, line_shape: tuple[int, ...]) 
         if len(head) < 4 or head[:3] != b"\x00\x00\x08" or not 1 <= head[3] <= 4:
             raise DataError(source, None, f"{path.name}: expected an idx file of bytes, got magic {head.hex()}")
         sizes = np.frombuffer(file.read(4 * head[3]), ">u4").tolist()
-    if len(sizes) != head[3] or math.prod(sizes[1:]) != math.prod(line_shape) or not sizes[0]:
-        raise DataError(source, None, f"{path.name}: expected lines of {line_shape}, got sizes {sizes}")
+    if len(sizes) != head[3] or math.prod(sizes[1:]) != math.prod(example_shape) or not sizes[0]:
+        raise DataError(source, None, f"{path.name}: expected examples of {example_shape}, got sizes {sizes}")
 
     def start() -> IO[bytes]:
         file = opened()
         file.seek(4 + 4 * len(sizes))
         return file
 
-    return Stream(source, name, np.dtype("u1"), line_shape, sizes[0], start)
+    return Stream(source, name, np.dtype("u1"), example_shape, sizes[0], start)
 
 
 def npz_arrays(source: str, path: Path) -> list[Stream]:
-    """Streams over those arrays of an .npz archive that hold numbers by lines: what `npz_streams` would take.
+    """Streams over those arrays of an .npz archive that hold numbers by examples: what `npz_streams` would take.
 
     Raises:
         DataError: not an archive.
@@ -162,7 +162,7 @@ def _npz_stream(source: str, path: Path, archive: zipfile.ZipFile, name: str) ->
     if dtype.hasobject or dtype.kind not in "buif":
         raise DataError(source, None, f"array {name!r}: expected numbers, got dtype {dtype}")
     if not shape or (fortran and len(shape) > 1):
-        raise DataError(source, None, f"array {name!r}: expected [lines, ...] in C order, got {shape}")
+        raise DataError(source, None, f"array {name!r}: expected [examples, ...] in C order, got {shape}")
     stored, promised = archive.getinfo(member).file_size - offset, dtype.itemsize * math.prod(shape)
     if stored != promised:
         raise DataError(source, None, f"array {name!r} is truncated: expected {promised} bytes, got {stored}")

@@ -17,7 +17,7 @@ from podlt.data.field import Field
 from podlt.data.files import Files
 from podlt.data.lists import ListColumn
 from podlt.data.notes import table_notes
-from podlt.data.part_writers import close_writers, open_writers, write_lines
+from podlt.data.part_writers import close_writers, open_writers, write_examples
 from podlt.data.spec import Column, DataSpec
 from podlt.data.split import PART_NAMES, TEST, Split
 from podlt.data.spool import ColumnRoles, Spool
@@ -29,10 +29,10 @@ from podlt.errors import DataError, UsageError
 
 
 def build_table(spec: DataSpec, source: Files, test: Files | None, folder: Path, progress: Progress) -> list[str]:
-    """Writes the parts train, test and validation below a folder, those that have lines; returns what to tell.
+    """Writes the parts train, test and validation below a folder, those that have examples; returns what to tell.
 
     Raises:
-        DataError: lines are malformed; names each as an editor does.
+        DataError: examples are malformed; names each as an editor does.
         UsageError: the columns are not well chosen.
         StorageError: the disk is full.
     """
@@ -132,23 +132,24 @@ def _spooled(
     progress: Progress,
     lists: Sequence[ListColumn] = (),
 ) -> Spool:
-    """The checked lines of a table, on disk; `lists` are those of the training lines, whose shapes hold here too."""
+    """The checked examples of a table, on disk; `lists` are those of the training examples, whose shapes hold here
+    too."""
     folder.mkdir(parents=True)
     wanted = [
         table.columns.index(_column(table, column))
         for column in (*roles.numeric, *roles.categorical, *roles.lists, roles.label)
     ]
     spool = Spool(folder, roles, spec, lists=[column.for_test() for column in lists])
-    for lines in spool.fill(table.chunks(wanted, limit)):
-        progress(f"reading {table.source}", lines, limit)
-    if not spool.lines:
+    for examples in spool.fill(table.chunks(wanted, limit)):
+        progress(f"reading {table.source}", examples, limit)
+    if not spool.examples:
         found = f"{spool.dropped:,} that all lack a value" if spool.dropped else "none"
-        raise DataError(table.source, None, f"expected at least one line, got {found}")
+        raise DataError(table.source, None, f"expected at least one example, got {found}")
     return spool
 
 
 def _parts(spec: DataSpec, spool: Spool, classes: Int64 | None, names: int) -> tuple[Split, Parts]:
-    """The part of each line of a spool, a byte a line."""
+    """The part of each example of a spool, a byte an example."""
 
     def coded(labels: npt.NDArray[Any]) -> Int64:
         return np.zeros(len(labels), np.int64) if classes is None else classes[labels]
@@ -170,15 +171,15 @@ def _write(
     classes: Int64 | None,
     progress: Progress,
 ) -> None:
-    """Writes the lines of a spool, each to its part."""
+    """Writes the examples of a spool, each to its part."""
     writers = open_writers(spec, split, _fields(encoding), folder)
     first = 0
     try:
         for arrays in encoded(spool, encoding, classes):
             here = parts[first : first + len(arrays["label"])]
-            write_lines(writers, arrays, here)
+            write_examples(writers, arrays, here)
             first += len(here)
-            progress("preparing", first, spool.lines)
+            progress("preparing", first, spool.examples)
         for writer in writers.values():
             writer.finish(encoding.info())
     finally:
@@ -186,7 +187,7 @@ def _write(
 
 
 def _write_test(spec: DataSpec, folder: Path, spool: Spool, encoding: Encoding, progress: Progress) -> None:
-    """Writes a test file's lines, encoded by the training lines."""
+    """Writes a test file's examples, encoded by the training examples."""
     classes = None
     if encoding.classes is not None:
         classes = class_table(spool, spec, encoding.label, encoding.classes)
@@ -195,7 +196,7 @@ def _write_test(spec: DataSpec, folder: Path, spool: Spool, encoding: Encoding, 
     try:
         for arrays in encoded(spool, encoding, classes):
             writer.write(arrays)
-            progress("preparing the test part", writer.lines, spool.lines)
+            progress("preparing the test part", writer.examples, spool.examples)
         writer.finish(encoding.info())
     finally:
         writer.close()

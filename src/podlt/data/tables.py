@@ -1,6 +1,6 @@
-"""Tables as a source of lines: CSV and JSONL, as chunks of columns with the number of every line.
+"""Tables as a source of examples: CSV and JSONL, as chunks of columns with the number of every example.
 
-A chunk is a few thousand lines, so that memory does not grow with the file. Values of CSV and JSONL are texts,
+A chunk is a few thousand examples, so that memory does not grow with the file. Values of CSV and JSONL are texts,
 stripped of the spaces around them; those of Parquet and Feather (arrow_tables.py) keep their type. What a value means,
 cells.py decides for all.
 """
@@ -22,12 +22,12 @@ from podlt.data.faults import Faults
 from podlt.data.spec import Column
 from podlt.errors import DataError
 
-CHUNK_LINES = 8192
-LIST_LINES = 512
-"""Lines of a chunk where values are lists, which may be long."""
+CHUNK_EXAMPLES = 8192
+LIST_EXAMPLES = 512
+"""Examples of a chunk where values are lists, which may be long."""
 
 MAX_LINE_BYTES = 2**24
-"""The longest line of a text file that is read, in bytes."""
+"""The longest example of a text file that is read, in bytes."""
 
 _INDEX_NAME = re.compile(r"(Unnamed: \d+)?")
 """The name of the column that pandas makes of a frame's index when it writes and reads a CSV file."""
@@ -35,11 +35,11 @@ _INDEX_NAME = re.compile(r"(Unnamed: \d+)?")
 
 @dataclass(frozen=True)
 class TableChunk:
-    """Some consecutive lines.
+    """Some consecutive examples.
 
     Attributes:
         faults: what is wrong with the file that they come from.
-        numbers: each line's number as an editor shows it (Parquet: the row, from 1).
+        numbers: each example's number as an editor shows it (Parquet: the row, from 1).
         columns: the values of each wanted column, in the order wanted, as strings or numbers; missing ones may be null.
             Those of a column of lists are what `lists.ListColumn.take` takes.
     """
@@ -65,21 +65,21 @@ class Table(Protocol):
     lists: frozenset[Column]
 
     def chunks(self, wanted: Sequence[int], limit: int | None = None) -> Iterator[TableChunk]:
-        """The first `limit` lines in order, or all, with the columns at these positions."""
+        """The first `limit` examples in order, or all, with the columns at these positions."""
 
 
 def text_lines(path: Path, faults: Faults) -> Iterator[str]:
-    """The lines of a UTF-8 file, with their ends, each of bounded length.
+    """The examples of a UTF-8 file, with their ends, each of bounded length.
 
     Raises:
-        DataError: a line is too long.
+        DataError: an example is too long.
     """
     with path.open("rb") as file:
         number = 0
         while data := file.readline(MAX_LINE_BYTES + 1):
             number += 1
             if len(data) > MAX_LINE_BYTES:
-                raise DataError(faults.source, number, f"expected a line of at most {MAX_LINE_BYTES} bytes")
+                raise DataError(faults.source, number, f"expected an example of at most {MAX_LINE_BYTES} bytes")
             coding = "utf-8-sig" if number == 1 else "utf-8"
             try:
                 yield data.decode(coding)
@@ -96,10 +96,10 @@ class Csv:
         source: the file's name in errors.
         path: where it is.
         delimiter: between columns, one character.
-        header: whether the first line names the columns.
+        header: whether the first example names the columns.
 
     Raises:
-        DataError: there is no line, or the first is malformed.
+        DataError: there is no example, or the first is malformed.
     """
 
     def __init__(self, source: str, path: Path, delimiter: str, header: bool) -> None:
@@ -109,7 +109,7 @@ class Csv:
         first = next(self._rows(faults), None)
         faults.check()
         if first is None:
-            raise DataError(source, None, "expected at least one line, got none")
+            raise DataError(source, None, "expected at least one example, got none")
         names = [name.strip() for name in first[1]]
         if header and len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
@@ -136,10 +136,12 @@ class Csv:
             columns = list(zip(*rows, strict=True)) or [()] * len(self.columns)
             texts = [pc.utf8_trim_whitespace(pa.array(columns[place], pa.string())) for place in wanted]
             yield TableChunk(faults, numbers, texts)
-        yield TableChunk(faults, [], [pa.array([], pa.string()) for _ in wanted])  # with the faults after the last line
+        yield TableChunk(
+            faults, [], [pa.array([], pa.string()) for _ in wanted]
+        )  # with the faults after the last example
 
     def _rows(self, faults: Faults) -> Iterator[tuple[int, list[str]]]:
-        """Each record with the number of its first line; lines without anything on them are no records."""
+        """Each record with the number of its first example; examples without anything on them are no records."""
         lines = text_lines(self._path, faults)
         reader = csv.reader(lines, delimiter=self._delimiter, skipinitialspace=True, strict=True)
         while True:
@@ -156,15 +158,15 @@ class Csv:
 
 
 class Jsonl:
-    """One JSON object a line. The first line names the columns; a later line may hold more.
+    """One JSON object a line. The first example names the columns; a later example may hold more.
 
     Args:
         source: the file's name in errors.
         path: where it is.
-        complete: whether each line must have a value for each column.
+        complete: whether each example must have a value for each column.
 
     Raises:
-        DataError: there is no line, or the first is malformed.
+        DataError: there is no example, or the first is malformed.
     """
 
     def __init__(self, source: str, path: Path, complete: bool) -> None:
@@ -174,7 +176,7 @@ class Jsonl:
         first = next(self._objects(faults), None)
         if first is None:
             faults.check()
-            raise DataError(source, None, "expected at least one line, got none")
+            raise DataError(source, None, "expected at least one example, got none")
         self.columns: list[Column] = [*first[1]]
         self.index: frozenset[Column] = frozenset()
         self.lists: frozenset[Column] = frozenset(name for name, value in first[1].items() if isinstance(value, list))
@@ -183,7 +185,9 @@ class Jsonl:
         """See `Table`."""
         names = [str(self.columns[place]) for place in wanted]
         faults = Faults(self.source)
-        for numbers, documents in batches(self._objects(faults), limit, LIST_LINES if self.lists else CHUNK_LINES):
+        for numbers, documents in batches(
+            self._objects(faults), limit, LIST_EXAMPLES if self.lists else CHUNK_EXAMPLES
+        ):
             rows = []
             for number, document in zip(numbers, documents, strict=True):
                 before = faults.count
@@ -228,11 +232,11 @@ class Jsonl:
 def batches(
     records: Iterator[tuple[int, Any]], limit: int | None, step: int | None = None
 ) -> Iterator[tuple[list[int], list[Any]]]:
-    """The first `limit` records, or all, `step` (`CHUNK_LINES`) at a time: their numbers, and what they hold."""
+    """The first `limit` records, or all, `step` (`CHUNK_EXAMPLES`) at a time: their numbers, and what they hold."""
     numbers: list[int] = []
     rows: list[Any] = []
     left = limit
-    step = step or CHUNK_LINES
+    step = step or CHUNK_EXAMPLES
     for number, row in records:
         numbers.append(number)
         rows.append(row)

@@ -1,4 +1,5 @@
-"""Plain text as a source of lines: each line is a window of characters, coded by the training part's vocabulary."""
+"""Plain text as a source of examples: each example is a window of characters, coded by the training part's
+vocabulary."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from podlt.data.arrays import Progress
 from podlt.data.field import Field
 from podlt.data.files import Files
-from podlt.data.mix import LineWriter, training_writer
+from podlt.data.mix import ExampleWriter, training_writer
 from podlt.data.spec import DataSpec
 from podlt.data.split import PART_NAMES, TEST, TRAIN, VALIDATION, Split, seed_of
 from podlt.data.writer import DatasetWriter, storing
@@ -30,14 +31,14 @@ Codes = npt.NDArray[np.uint32]
 
 
 def build_text(spec: DataSpec, source: Files, test: Files | None, folder: Path, progress: Progress) -> list[str]:
-    """Writes the parts train, test and validation below a folder, those that have lines; there is nothing to tell.
+    """Writes the parts train, test and validation below a folder, those that have examples; there is nothing to tell.
 
     Windows do not overlap, and what is held out is taken at the end: a window says much of those beside it. What is
-    left at the end, shorter than a window, is no line and is not used. Codes are places in the sorted vocabulary from
-    1; code 0 stands for every character that the training windows do not hold.
+    left at the end, shorter than a window, is no example and is not used. Codes are places in the sorted vocabulary
+    from 1; code 0 stands for every character that the training windows do not hold.
 
     Raises:
-        DataError: not UTF-8, with the line's number, or too short.
+        DataError: not UTF-8, with the example's number, or too short.
         StorageError: the disk is full.
     """
     window = (spec.context or CONTEXT) + 1
@@ -51,17 +52,17 @@ def build_text(spec: DataSpec, source: Files, test: Files | None, folder: Path, 
             vocabulary = _vocabulary(characters[: split.sizes[TRAIN]])
             start = 0
             for part in (TRAIN, VALIDATION, TEST):
-                lines = split.sizes[part]
+                examples = split.sizes[part]
                 fields = _fields(window - 1)
-                if lines:
+                if examples:
                     path = folder / PART_NAMES[part]
                     writer = (
-                        training_writer(path, fields, lines, seed_of(spec))
+                        training_writer(path, fields, examples, seed_of(spec))
                         if part == TRAIN
                         else DatasetWriter(path, fields)
                     )
-                    _write(writer, characters[start : start + lines], vocabulary, progress)
-                start += lines
+                    _write(writer, characters[start : start + examples], vocabulary, progress)
+                start += examples
             if test is not None:
                 characters = _spooled(*test[0], aside / "test", window, progress)
                 test_writer = DatasetWriter(folder / PART_NAMES[TEST], _fields(window - 1))
@@ -119,7 +120,7 @@ def _fields(context: int) -> list[Field]:
     return [Field("tokens", "i64", (context,), "input"), Field("label", "i64", (context,), "label")]
 
 
-def _write(writer: LineWriter, windows: Codes, vocabulary: Codes, progress: Progress) -> None:
+def _write(writer: ExampleWriter, windows: Codes, vocabulary: Codes, progress: Progress) -> None:
     """Writes windows as a prepared part: tokens are all characters but the last, labels all but the first."""
     info: dict[str, Any] = {
         "kind": "text",
@@ -132,7 +133,7 @@ def _write(writer: LineWriter, windows: Codes, vocabulary: Codes, progress: Prog
         for start in range(0, len(windows), _step(windows)):
             codes = _coded(windows[start : start + _step(windows)], vocabulary)
             writer.write({"tokens": codes[:, :-1], "label": codes[:, 1:]})
-            progress("preparing", writer.lines, len(windows))
+            progress("preparing", writer.examples, len(windows))
         writer.finish(info)
     finally:
         writer.close()

@@ -1,7 +1,7 @@
-"""Texts with a tokenizer as a source of lines: windows of tokens, packed one after another over all documents.
+"""Texts with a tokenizer as a source of examples: windows of tokens, packed one after another over all documents.
 
 A document is a file of plain text, or one cell of a column. Tokens go to disk as they come, so that memory holds a few
-documents; a long file is cut at the starts of lines.
+documents; a long file is cut at the starts of examples.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from podlt.data.arrow_tables import open_table
 from podlt.data.faults import Faults
 from podlt.data.field import Field
 from podlt.data.files import Files
-from podlt.data.mix import LineWriter, training_writer
+from podlt.data.mix import ExampleWriter, training_writer
 from podlt.data.spec import DataSpec
 from podlt.data.split import PART_NAMES, TEST, TRAIN, VALIDATION, Split, seed_of
 from podlt.data.tables import text_lines
@@ -33,7 +33,7 @@ WINDOW = 128
 """Tokens that the model sees, unless the recipe says otherwise."""
 
 PIECE_CHARACTERS = 2**18
-"""A file of plain text is tokenized in pieces of about so many characters, cut at the starts of lines."""
+"""A file of plain text is tokenized in pieces of about so many characters, cut at the starts of examples."""
 
 _BATCH_CHARACTERS = 2**20
 _STEP_BYTES = 2**20
@@ -42,10 +42,10 @@ Tokens = npt.NDArray[np.uint32]
 
 
 def build_tokens(spec: DataSpec, source: Files, test: Files | None, folder: Path, progress: Progress) -> list[str]:
-    """Writes the parts train, test and validation below a folder, those that have lines; returns what to tell.
+    """Writes the parts train, test and validation below a folder, those that have examples; returns what to tell.
 
     Windows do not overlap, and what is held out is taken at the end. What is left at the end, shorter than a window,
-    is no line.
+    is no example.
 
     Args:
         spec: `tokenizer` is the path of its file.
@@ -55,7 +55,7 @@ def build_tokens(spec: DataSpec, source: Files, test: Files | None, folder: Path
         progress: called with what is done.
 
     Raises:
-        DataError: not UTF-8 or a cell that is no text, with every line's number; or too short.
+        DataError: not UTF-8 or a cell that is no text, with every example's number; or too short.
         UsageError: no column or no separator is known.
         StorageError: the disk is full.
     """
@@ -75,15 +75,15 @@ def build_tokens(spec: DataSpec, source: Files, test: Files | None, folder: Path
             fields = _fields(width - shift)
             start = 0
             for part in (TRAIN, VALIDATION, TEST):
-                lines = split.sizes[part]
-                if lines:
+                examples = split.sizes[part]
+                if examples:
                     path = folder / PART_NAMES[part]
                     drawn = part == TRAIN
                     writer = (
-                        training_writer(path, fields, lines, seed_of(spec)) if drawn else DatasetWriter(path, fields)
+                        training_writer(path, fields, examples, seed_of(spec)) if drawn else DatasetWriter(path, fields)
                     )
-                    _write(writer, windows[start : start + lines], shift, info, progress)
-                start += lines
+                    _write(writer, windows[start : start + examples], shift, info, progress)
+                start += examples
             if test is not None:
                 tested, _ = _spooled(spec, test, encoder, separator, aside / "test", width, progress)
                 writer = DatasetWriter(folder / PART_NAMES[TEST], fields)
@@ -156,7 +156,7 @@ def _pieces(spec: DataSpec, files: Files) -> Iterator[tuple[str, bool]]:
 
 
 def _file_pieces(name: str, path: Path) -> Iterator[tuple[str, bool]]:
-    """A file in pieces that begin where a line begins that is not blank: there every tokenizer begins a word."""
+    """A file in pieces that begin where an example begins that is not blank: there every tokenizer begins a word."""
     faults = Faults(name)
     lines: list[str] = []
     size = 0
@@ -203,14 +203,14 @@ def texts_of(column: Any, values: Any, numbers: Any, faults: Faults) -> list[str
     return [cell for cell in cells if isinstance(cell, str) and cell]
 
 
-def _write(writer: LineWriter, windows: Tokens, shift: int, info: dict[str, Any], progress: Progress) -> None:
+def _write(writer: ExampleWriter, windows: Tokens, shift: int, info: dict[str, Any], progress: Progress) -> None:
     """Writes windows as a prepared part: labels are the next tokens, or the same ones."""
     step = max(1, _STEP_BYTES // (4 * windows.shape[1]))
     try:
         for start in range(0, len(windows), step):
             codes = windows[start : start + step].astype(np.int64)
             writer.write({"input_ids": codes[:, : codes.shape[1] - shift], "labels": codes[:, shift:]})
-            progress("preparing", writer.lines, len(windows))
+            progress("preparing", writer.examples, len(windows))
         writer.finish(info)
     finally:
         writer.close()

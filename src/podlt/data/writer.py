@@ -1,4 +1,4 @@
-"""Writes one prepared part: chunk by chunk, hashing every line as it passes, never all in memory."""
+"""Writes one prepared part: chunk by chunk, hashing every example as it passes, never all in memory."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def storing(path: Path) -> Iterator[None]:
 
 
 class DatasetWriter:
-    """Appends lines to a new prepared part; `finish` seals it.
+    """Appends examples to a new prepared part; `finish` seals it.
 
     Args:
         folder: where, to be created.
-        fields: what a line holds, in the order in which it is hashed.
+        fields: what an example holds, in the order in which it is hashed.
 
     Raises:
         StorageError: the folder exists or cannot be written.
@@ -43,7 +43,7 @@ class DatasetWriter:
         check_fields(fields)
         self.folder = folder
         self.fields = tuple(fields)
-        self.lines = 0
+        self.examples = 0
         self._tree = Tree()
         with storing(folder), ExitStack() as stack:
             folder.mkdir(parents=True)
@@ -52,7 +52,7 @@ class DatasetWriter:
             self._open = stack.pop_all()
 
     def write(self, arrays: Arrays) -> None:
-        """Appends lines: for each field an array [n, *shape] of its dtype.
+        """Appends examples: for each field an array [n, *shape] of its dtype.
 
         Raises:
             StorageError: the disk is full.
@@ -66,18 +66,18 @@ class DatasetWriter:
             self._files["leaves"].write(leaves.data)
         for leaf in leaves:
             self._tree.append(leaf.tobytes())
-        self.lines += len(leaves)
+        self.examples += len(leaves)
 
     def finish(self, info: dict[str, Any]) -> Dataset:
         """Seals the part with what is known of it (JSON values), and opens it.
 
         Raises:
-            DataError: no line was written, or `info` is longer than a document may be.
+            DataError: no example was written, or `info` is longer than a document may be.
             StorageError: the disk is full.
         """
-        if not self.lines:
-            raise DataError(str(self.folder.name), None, "expected at least one line, got none")
-        meta = Meta(format=FORMAT, lines=self.lines, fields=self.fields, root=self._tree.root().hex(), info=info)
+        if not self.examples:
+            raise DataError(str(self.folder.name), None, "expected at least one example, got none")
+        meta = Meta(format=FORMAT, examples=self.examples, fields=self.fields, root=self._tree.root().hex(), info=info)
         document = to_json(msgspec.to_builtins(meta))
         if len(document) > MAX_RECORD:
             raise DataError(

@@ -19,7 +19,7 @@ from podlt.errors import UsageError
 
 TEST_FRACTION = 0.2
 CONTEXT = 64
-MANY_LINES = 4_096
+MANY_EXAMPLES = 4_096
 """Of which a number's mean and deviation are taken."""
 
 _OF_KIND: Mapping[str, dict[str, Any]] = {
@@ -51,11 +51,11 @@ class ModelChoice(msgspec.Struct, frozen=True):
 
 
 class DealingPlan(msgspec.Struct, frozen=True):
-    """How the lines are dealt: the fields of `[training]`."""
+    """How the examples are dealt: the fields of `[training]`."""
 
     epochs: int
     workers: int
-    block_lines: int
+    batch_size: int
 
 
 def spec_of(source: Source, label: str) -> DataSpec:
@@ -102,7 +102,7 @@ def _table(spec: DataSpec, label: ColumnFacts, others: Sequence[ColumnFacts]) ->
 
 
 def choose_model(spec: DataSpec, prepared: Prepared) -> ModelChoice | None:
-    """A model of podlt's that takes these lines, or None if it has none."""
+    """A model of podlt's that takes these examples, or None if it has none."""
     train = prepared.train
     inputs = [field for field in train.fields if field.role == "input"]
     label = next((field for field in train.fields if field.role == "label"), None)
@@ -142,7 +142,7 @@ def _for_inputs(inputs: Sequence[Field]) -> tuple[str, dict[str, Any], float] | 
 
 def _spread(train: Dataset, label: Field) -> dict[str, float]:
     """Mean and deviation of a number that is to be predicted: the model's outputs begin there."""
-    ids = np.linspace(0, train.lines - 1, min(train.lines, MANY_LINES)).astype(np.int64)
+    ids = np.linspace(0, train.examples - 1, min(train.examples, MANY_EXAMPLES)).astype(np.int64)
     values = train.read(ids)[label.name].astype(np.float64)
     deviation = float(values.std())
     return {"mean": _rounded(float(values.mean())), "deviation": _rounded(deviation) if deviation else 1.0}
@@ -152,17 +152,19 @@ def _rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def choose_plan(lines: int, workers: int, epochs: int) -> DealingPlan:
-    """How to deal so many lines; 0 epochs: as many as make a first run of some hundred steps.
+def choose_plan(examples: int, workers: int, epochs: int) -> DealingPlan:
+    """How to deal so many examples; 0 epochs: as many as make a first run of some hundred steps.
 
     Raises:
-        UsageError: too few lines for so many workers.
+        UsageError: too few examples for so many workers.
     """
     useful = max(1, workers - 2)
-    if lines < 2 * useful:
-        raise UsageError(f"{lines} lines to train on are too few for {workers} workers: fewer --workers, or more data")
-    block = min(lines, max(8 * useful, min(1_000, lines // 16)))
-    return DealingPlan(epochs or max(2, min(40, _ROUNDS * block // lines)), workers, block)
+    if examples < 2 * useful:
+        raise UsageError(
+            f"{examples} examples to train on are too few for {workers} workers: fewer --workers, or more data"
+        )
+    batch = min(examples, max(8 * useful, min(1_000, examples // 16)))
+    return DealingPlan(epochs or max(2, min(40, _ROUNDS * batch // examples)), workers, batch)
 
 
 def arguments_for(parameters: Mapping[str, bool], prepared: Prepared, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,7 +172,7 @@ def arguments_for(parameters: Mapping[str, bool], prepared: Prepared, given: Map
 
     Args:
         parameters: of the callable, by name: whether it must be given.
-        prepared: the lines.
+        prepared: the examples.
         given: by the user.
 
     Raises:
@@ -197,7 +199,7 @@ def shapes(prepared: Prepared) -> str:
 
 
 def _known_of(prepared: Prepared) -> dict[str, Any]:
-    """Arguments under their usual names, as far as the lines say them."""
+    """Arguments under their usual names, as far as the examples say them."""
     train = prepared.train
     inputs = [field for field in train.fields if field.role == "input"]
     width = math.prod(inputs[0].shape) if len(inputs) == 1 else 0

@@ -1,4 +1,4 @@
-"""What the columns of a table hold, found by reading its first lines."""
+"""What the columns of a table hold, found by reading its first examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from podlt.data.files import Files
 from podlt.data.spec import Column, DataSpec
 
 LOOKED_AT = 50_000
-"""Lines that are read to say what a column holds; `podlt data describe` reads all."""
+"""Examples that are read to say what a column holds; `podlt data describe` reads all."""
 
 _MOST_CATEGORIES = 1_000
 _MOST_CLASSES = 50
@@ -31,10 +31,10 @@ class ColumnFacts(msgspec.Struct, frozen=True):
     Attributes:
         name: its name, or its number where the file has no header.
         kind: "number", "date", "text" or "list".
-        missing: how many of the lines looked at have no value here.
+        missing: how many of the examples looked at have no value here.
         distinct: how many values there are; counted up to some thousands.
         whole: whether all are whole numbers.
-        lines: how many were looked at.
+        examples: how many were looked at.
         is_index: a column that pandas writes for a frame's index.
     """
 
@@ -43,7 +43,7 @@ class ColumnFacts(msgspec.Struct, frozen=True):
     missing: int = 0
     distinct: int = 0
     whole: bool = False
-    lines: int = 0
+    examples: int = 0
     is_index: bool = False
 
     @property
@@ -51,38 +51,38 @@ class ColumnFacts(msgspec.Struct, frozen=True):
         """Whether it can be predicted: numbers, or few enough classes."""
         if self.is_index or self._is_counter or self.kind in ("list", "date") or self.distinct < 2:
             return False
-        return self.kind == "number" or self.distinct <= max(2, self.lines // 2)
+        return self.kind == "number" or self.distinct <= max(2, self.examples // 2)
 
     @property
     def is_class(self) -> bool:
         """Whether its values are classes rather than numbers: texts, or few whole numbers."""
-        few = min(_MOST_CLASSES, max(2, self.lines // 10))
+        few = min(_MOST_CLASSES, max(2, self.examples // 10))
         return self.kind == "text" or (self.whole and self.distinct <= few)
 
     @property
     def role(self) -> str:
         """The part that it plays as an input: "numeric", "dates", "categorical", or "drop" where it says nothing."""
-        names_lines = self.distinct > max(_MOST_CATEGORIES, self.lines // 10) or self.distinct == self.lines
-        if self.distinct < 2 or (self.kind == "text" and names_lines) or self._is_counter:
+        names_examples = self.distinct > max(_MOST_CATEGORIES, self.examples // 10) or self.distinct == self.examples
+        if self.distinct < 2 or (self.kind == "text" and names_examples) or self._is_counter:
             return "drop"
         return {"number": "numeric", "date": "dates", "list": "numeric"}.get(self.kind, "categorical")
 
     @property
     def _is_counter(self) -> bool:
-        """Whether it numbers the lines."""
+        """Whether it numbers the examples."""
         called = str(self.name).lower()
-        return self.whole and self.distinct == self.lines and (called == "id" or called.endswith("_id"))
+        return self.whole and self.distinct == self.examples and (called == "id" or called.endswith("_id"))
 
 
 def look_at_columns(spec: DataSpec, files: Files) -> list[ColumnFacts]:
-    """The columns of a table, by its first `LOOKED_AT` lines.
+    """The columns of a table, by its first `LOOKED_AT` examples.
 
     Args:
         spec: how the files are read.
         files: of the table.
 
     Raises:
-        DataError: a line is malformed.
+        DataError: an example is malformed.
     """
     table = open_table(msgspec.structs.replace(spec, missing="mean"), files)
     wanted = [place for place, name in enumerate(table.columns) if name not in table.lists]
@@ -103,29 +103,29 @@ def _facts(name: Column, parts: list[Any], is_index: bool) -> ColumnFacts:
     if not filled:
         return ColumnFacts(name, "text", is_index=is_index)
     values = pa.concat_arrays(filled)
-    lines, distinct = len(values), int(pc.count_distinct(values, mode="only_valid").as_py())
+    examples, distinct = len(values), int(pc.count_distinct(values, mode="only_valid").as_py())
     numbers = numbers_of(values) if not pa.types.is_temporal(values.type) else None
     if numbers is not None and not numbers.wrong.any():
         known = numbers.values[~numbers.missing]
         whole = bool(len(known)) and bool(np.isfinite(known).all()) and bool((known == np.floor(known)).all())
         different = len(np.unique(known))
-        return ColumnFacts(name, "number", int(numbers.missing.sum()), different, whole, lines, is_index)
+        return ColumnFacts(name, "number", int(numbers.missing.sum()), different, whole, examples, is_index)
     dates = days_of(values)
     if not dates.wrong.any():
-        return ColumnFacts(name, "date", int(dates.missing.sum()), distinct, False, lines, is_index)
+        return ColumnFacts(name, "date", int(dates.missing.sum()), distinct, False, examples, is_index)
     missing = missing_of(values)
-    return ColumnFacts(name, "text", int(missing.sum()), distinct, False, lines, is_index)
+    return ColumnFacts(name, "text", int(missing.sum()), distinct, False, examples, is_index)
 
 
 def delimiter_of(path: Path) -> str:
-    """What separates the columns of a text file: the mark that its first line has most of; a comma unless one is."""
+    """What separates the columns of a text file: the mark that its first example has most of; a comma unless one is."""
     first = _first_lines(path)[:1]
     counts = {mark: first[0].count(mark) for mark in _DELIMITERS} if first else {}
     return max(_DELIMITERS, key=lambda mark: counts.get(mark, 0)) if any(counts.values()) else ","
 
 
 def has_header(path: Path, delimiter: str) -> bool:
-    """Whether the first line names the columns: it has texts where the second has numbers, or no number at all."""
+    """Whether the first example names the columns: it has texts where the second has numbers, or no number at all."""
     rows = [row for row in csv.reader(_first_lines(path), delimiter=delimiter, skipinitialspace=True) if row][:2]
     if not rows:
         return True

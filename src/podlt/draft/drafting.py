@@ -1,4 +1,4 @@
-"""A recipe for a source of data: its columns chosen, its lines prepared, its model tried."""
+"""A recipe for a source of data: its columns chosen, its examples prepared, its model tried."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class DraftedRecipe(msgspec.Struct, frozen=True):
         text: TOML, with comments.
         model: `module:callable`.
         parameters: how many it has.
-        prepared: the lines.
+        prepared: the examples.
     """
 
     text: str
@@ -64,16 +64,16 @@ def draft(name: str, base: Path, source: Source, wishes: Wishes, progress: Progr
         base: the folder that it is to stand in.
         source: its data, looked at.
         wishes: what its user said.
-        progress: called while the lines are prepared.
+        progress: called while the examples are prepared.
 
     Raises:
-        UsageError: the lines cannot be predicted from, or no model takes them; says what to do.
-        DataError: a line is malformed.
+        UsageError: the examples cannot be predicted from, or no model takes them; says what to do.
+        DataError: an example is malformed.
     """
     spec = spec_of(source, wishes.label)
     prepared = prepare(spec, None, progress, base)
     choice = _model(choose_model(spec, prepared), wishes, base, prepared)
-    plan = choose_plan(prepared.train.lines, wishes.workers, wishes.epochs)
+    plan = choose_plan(prepared.train.examples, wishes.workers, wishes.epochs)
     text = recipe_text(name, spec, prepared, choice, plan)
     recipe = msgspec.convert(tomllib.loads(text), Recipe)
     return DraftedRecipe(text, choice.name, try_recipe(recipe, base, prepared), prepared)

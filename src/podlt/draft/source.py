@@ -29,7 +29,7 @@ class Source(msgspec.Struct, frozen=True):
         spec: what a recipe must say for it to be read at all.
         kind: "named set", "table", "arrays", "text" or "images".
         columns: of a table, as far as it was read.
-        arrays: of an npz file: each array's name, and its shape a line.
+        arrays: of an npz file: each array's name, and its shape an example.
     """
 
     spec: DataSpec
@@ -60,7 +60,7 @@ def look(source: str, base: Path) -> Source:
 
     Raises:
         UsageError: no such file, or no kind of file that podlt reads.
-        DataError: a line is malformed.
+        DataError: an example is malformed.
     """
     spec = DataSpec(source)
     if source in NAMED:

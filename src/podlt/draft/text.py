@@ -27,11 +27,11 @@ def recipe_text(name: str, spec: DataSpec, prepared: Prepared, model: ModelChoic
         plan: its `[training]`.
     """
     train, test = prepared.train, prepared.test
-    rounds = -(-train.lines // plan.block_lines) * plan.epochs
+    rounds = -(-train.examples // plan.batch_size) * plan.epochs
     head = [
         f"# Written by podlt init. Train it: podlt train {name}",
         "# All that a recipe can say, with every default: podlt recipe new OTHER.toml",
-        f"# {train.lines:,} examples to train on, {test.lines if test else 0:,} to test on.",
+        f"# {train.examples:,} examples to train on, {test.examples if test else 0:,} to test on.",
     ]
     tables = [
         ("data", _data(spec, prepared)),
@@ -56,7 +56,7 @@ def recipe_text(name: str, spec: DataSpec, prepared: Prepared, model: ModelChoic
             [
                 ("epochs", plan.epochs, f"{rounds:,} rounds in all"),
                 ("workers", plan.workers, f"here; on other machines: podlt manager {name}"),
-                ("block_lines", plan.block_lines, "examples of a round (the global batch), dealt to all workers"),
+                ("batch_size", plan.batch_size, "examples of a round (the global batch), dealt to all workers"),
                 ("seed", 1, "the same seed, the same bits"),
             ],
         ),

@@ -1,4 +1,4 @@
-"""Whether a drafted recipe trains as it is written: its model is built, and given a few lines."""
+"""Whether a drafted recipe trains as it is written: its model is built, and given a few examples."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def own_arguments(name: str, base: Path, prepared: Prepared, given: Mapping[str,
     Args:
         name: of the model.
         base: the folder of the recipe.
-        prepared: the lines.
+        prepared: the examples.
         given: arguments that the user gave.
 
     Raises:
@@ -51,20 +51,20 @@ def own_arguments(name: str, base: Path, prepared: Prepared, given: Mapping[str,
 
 
 def try_recipe(recipe: Recipe, base: Path, prepared: Prepared) -> int:
-    """Builds the model and computes the loss of a few lines; returns how many parameters it has.
+    """Builds the model and computes the loss of a few examples; returns how many parameters it has.
 
     Args:
         recipe: as it is written.
         base: the folder of its file.
-        prepared: its lines.
+        prepared: its examples.
 
     Raises:
-        UsageError: the model or the loss does not take the lines; says why.
+        UsageError: the model or the loss does not take the examples; says why.
     """
     model = copy.deepcopy(build_model(recipe, prepared.train.info, base))
     loss = find_loss(recipe, base)
-    lines = prepared.train.lines
-    batch = as_batch(prepared.train.read(np.linspace(0, lines - 1, min(FEW, lines)).astype(np.int64)))
+    examples = prepared.train.examples
+    batch = as_batch(prepared.train.read(np.linspace(0, examples - 1, min(FEW, examples)).astype(np.int64)))
     fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in prepared.train.fields]
     try:
         with torch.no_grad():
@@ -73,5 +73,5 @@ def try_recipe(recipe: Recipe, base: Path, prepared: Prepared) -> int:
         raise
     except Exception as error:  # the user's own code may raise anything
         shapes = ", ".join(f"{field.name} {[FEW, *field.shape]}" for field in fields if field.role == "input")
-        raise UsageError(f"{recipe.model.name} does not take these lines ({shapes}): {error}") from error
+        raise UsageError(f"{recipe.model.name} does not take these examples ({shapes}): {error}") from error
     return sum(parameter.numel() for parameter in model.parameters())

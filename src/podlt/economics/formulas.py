@@ -1,26 +1,26 @@
 """Cost and hazards of a round's draw, in closed form. `tests/economics` holds each against the draw itself.
 
-**The round.** N tasks are dealt, a *seat* each. A of them are spares: they repeat drawn fragments, one spare each, so
-that F = N - A fragments are useful. Of the F, the manager executes k itself, drawn without regard to spares. A is
+**The round.** N tasks are dealt, a *seat* each. A of them are spares: they repeat drawn shards, one spare each, so
+that F = N - A shards are useful. Of the F, the manager executes k itself, drawn without regard to spares. A is
 `checked` times the F, so that its mean is checked N / (1 + checked): its whole part for certain, and one more with the
 rest's chance. k is `own` times F, rounded by chance in the same way, and at most `own_most`.
 
-**Given A**, a seat is compared with another one with chance d = 2A/N (A fragments have two seats each), and with the
+**Given A**, a seat is compared with another one with chance d = 2A/N (A shards have two seats each), and with the
 manager's with chance o = E[k]/F. The two are independent. What follows holds for each number of spares; means are
 taken over them, weighted by their chances (each round has N seats, whatever A is).
 
 - A *lone* fake is found unless neither happens: h = 1 - (1 - d)(1 - o).
 - Members of a *coalition* who give the same fake are found by a stranger's seat or the manager's. q is the chance that
   the other seat of a compared one is a stranger's: 1 - (1 - d q)(1 - o).
-- A coalition that *compares* the fragments it was dealt knows which seats no friend shares. Such a seat is compared
+- A coalition that *compares* the shards it was dealt knows which seats no friend shares. Such a seat is compared
   with a stranger's with chance d q / (1 - d (1 - q)).
 - Where it holds *both* seats, only the manager's own seat finds the fake: o. That happens A (m/N) (1 - q) times a
   round, to a coalition of m.
 
-`classic` has one checked fragment of three seats and no own seat: d = 3/N, and a stranger convicts only where both
+`classic` has one checked shard of three seats and no own seat: d = 3/N, and a stranger convicts only where both
 other seats are strangers'. Two friends convict the stranger.
 
-Fragments differ by one line at most, and are drawn by number: the line is left out here.
+Shards differ by one example at most, and are drawn by number: the example is left out here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 CLASSIC_SPARES = 2
-"""How often `classic` repeats its one checked fragment."""
+"""How often `classic` repeats its one checked shard."""
 
 
 class RoundKind(msgspec.Struct, frozen=True):
@@ -50,19 +50,19 @@ class RoundKind(msgspec.Struct, frozen=True):
     own: float
 
     @property
-    def fragments(self) -> int:
+    def shards(self) -> int:
         """How many useful tasks there are."""
         return self.seats - self.spares
 
     @property
     def compared(self) -> float:
-        """The chance that a seat's fragment has another seat."""
+        """The chance that a seat's shard has another seat."""
         return 2 * self.spares / self.seats
 
     @property
     def seen(self) -> float:
-        """The chance that the manager executes a given fragment."""
-        return self.own / self.fragments
+        """The chance that the manager executes a given shard."""
+        return self.own / self.shards
 
     @property
     def hazard(self) -> float:
@@ -94,9 +94,9 @@ class Detection(msgspec.Struct, frozen=True):
         cost: what it takes.
         lone: of a cheater without friends.
         everything: of a coalition whose members give the same fake in every seat.
-        comparing: of a coalition that fakes only where no friend has the same fragment.
-        paired: where friends outnumber the strangers in the seats of a fragment.
-        paired_a_round: how many such fragments a round has, in the mean.
+        comparing: of a coalition that fakes only where no friend has the same shard.
+        paired: where friends outnumber the strangers in the seats of a shard.
+        paired_a_round: how many such shards a round has, in the mean.
         paired_share: the share of a member's tasks that are such.
         framed_a_round: honest workers whom the coalition convicts a round, by outvoting them.
     """
@@ -135,24 +135,24 @@ def round_kinds(
 
     Args:
         seats: tasks dealt a round, at least 2.
-        checked: spares for each fragment, in [0, 1].
-        own: manager's tasks for each fragment, in [0, 1].
+        checked: spares for each shard, in [0, 1].
+        own: manager's tasks for each shard, in [0, 1].
         own_most: the most that it executes in a round; None for no limit.
         least_spares: in every round: with at least one, no round is without a comparison, and few workers pay for it.
     """
     kinds = []
     expected = max(checked * seats / (1 + checked), float(least_spares))
     for spares, chance in drawn(expected, seats // 2):
-        fragments = seats - spares
-        most = fragments if own_most is None else min(own_most, fragments)
-        kinds.append(RoundKind(chance, seats, spares, min(own * fragments, most)))
+        shards = seats - spares
+        most = shards if own_most is None else min(own_most, shards)
+        kinds.append(RoundKind(chance, seats, spares, min(own * shards, most)))
     return kinds
 
 
 def strangers(seats: int, members: int, operators: int | None = None) -> float:
-    """The chance that the other seat of a fragment is a stranger's, seen from a coalition's member.
+    """The chance that the other seat of a shard is a stranger's, seen from a coalition's member.
 
-    Two seats of a fragment go to different operators. With s seats an operator, the other seat is any of N - s, of
+    Two seats of a shard go to different operators. With s seats an operator, the other seat is any of N - s, of
     which N - m are strangers'. Fewer members than an operator has are taken to be one operator's.
 
     Args:

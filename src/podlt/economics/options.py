@@ -18,8 +18,8 @@ class ProofOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         preset: whose rules hold.
-        checked: guarded: spares for each fragment.
-        own: guarded: tasks that the manager executes itself, for each fragment.
+        checked: guarded: spares for each shard.
+        own: guarded: tasks that the manager executes itself, for each shard.
         own_most: guarded: the most that it executes in a round; None for no limit.
         clip: guarded: the largest update that is applied as it is, in medians of the round's updates.
         escrow: how many younger credits (in tasks) a credit waits for.

@@ -36,7 +36,7 @@ class Cheat(msgspec.Struct, frozen=True):
         rounds: the same in rounds, as often as a round gives the chance to cheat so.
         caught: the chance of a conviction within the run.
         applied: fakes that are applied in the run, in the mean: of one cheater, before it is evicted; of a coalition's
-            shared fragments, by all of its members together, before the first conviction.
+            shared shards, by all of its members together, before the first conviction.
     """
 
     who: str
@@ -51,7 +51,7 @@ class Unpunished(msgspec.Struct, frozen=True):
     """What the coalition may fake with no honest worker to see it.
 
     Attributes:
-        fragments_a_round: in how many fragments friends hold all seats (classic: the most), in the mean.
+        shards_a_round: in how many shards friends hold all seats (classic: the most), in the mean.
         share_of_tasks: of each member's tasks.
         hazard: of a fake there: the manager's own seat.
         framed_a_round: honest workers that the coalition convicts by outvoting them.
@@ -59,7 +59,7 @@ class Unpunished(msgspec.Struct, frozen=True):
             its side, which knows the draw, until somebody audits.
     """
 
-    fragments_a_round: float
+    shards_a_round: float
     share_of_tasks: float
     hazard: float
     framed_a_round: float
@@ -103,8 +103,8 @@ class ProofPlan(msgspec.Struct, frozen=True):
         cost: for each task that a worker executes.
         spares_a_round: numbers of spares with their chances.
         cheats: ways to cheat.
-        unpunished: what friends may do with the fragments that they hold alone.
-        shared_work: what a coalition saves, in credits a member, by executing such fragments once: true, paid twice.
+        unpunished: what friends may do with the shards that they hold alone.
+        shared_work: what a coalition saves, in credits a member, by executing such shards once: true, paid twice.
         tasks_worked_out: the tasks that the dynamic programme looked at: all of a run's, but for very long ones.
         incentives: what cheating gains; none where nothing is paid.
     """
@@ -188,7 +188,7 @@ def stakes_of(options: ProofOptions, assumed: Assumptions) -> Stakes:
 
 
 LONE = "alone"
-COMPARING = "in a coalition that compares fragments"
+COMPARING = "in a coalition that compares shards"
 
 
 def players(
@@ -196,7 +196,7 @@ def players(
 ) -> dict[str, list[Situation]]:
     """Cheaters, by what they can tell of a task before they execute it.
 
-    Friends who hold the same fragment may execute it once, which halves what a true result costs them: only what a
+    Friends who hold the same shard may execute it once, which halves what a true result costs them: only what a
     fake saves beyond that tempts them. How many spares a round has is known to all: so a lone cheater may wait for the
     rounds with the fewest.
     """
@@ -221,11 +221,11 @@ def _cheats(found: Detection, options: ProofOptions, assumed: Assumptions) -> li
     cheats = [_cheat("a lone cheater", found.lone, 1.0, rounds, options.convictions)]
     if members > 1:
         who = f"a coalition of {members} that "
-        fragments = found.paired_a_round
+        shards = found.paired_a_round
         cheats += [
             _cheat(f"{who}fakes everything alike", found.everything, 1.0, rounds, options.convictions),
             _cheat(f"{who}fakes what no friend holds", found.comparing, 1.0, rounds, options.convictions),
-            _cheat(f"{who}fakes what only friends hold", found.paired, fragments, rounds, 1),
+            _cheat(f"{who}fakes what only friends hold", found.paired, shards, rounds, 1),
         ]
     return cheats
 

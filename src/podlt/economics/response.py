@@ -1,7 +1,7 @@
 """The best response of a worker that would gain by cheating: what pays most, worked out backwards from a run's end.
 
 **What it knows** before each task: the tasks that are left, its credits in escrow, the convictions it can still
-afford, and what it can tell of the task (a `Situation`, such as whether a friend holds the same fragment).
+afford, and what it can tell of the task (a `Situation`, such as whether a friend holds the same shard).
 
 **What it may do**: give a true result, which costs it work; give a fake, which costs nothing and is found with the
 situation's hazard; leave for good; leave, and return under its key once it is paid; or come back under a new key.

@@ -27,7 +27,7 @@ def one_line(workers: int, options: ProofOptions, rounds: int) -> str:
     elif found.cost.total > DEAR:
         parts.append(f"{found.cost.spares:.0%} of the tasks repeat another, the manager executes {found.cost.own:.0%}")
     if options.preset == "guarded" and not found.paired:
-        parts.append("own = 0: a fake by friends who hold a fragment alone is never caught")
+        parts.append("own = 0: a fake by friends who hold a shard alone is never caught")
     return "; ".join(parts)
 
 

@@ -17,7 +17,7 @@ from podlt.program.ir import Program
 from podlt.protocol.messages import Committed, JoinSignatures, JoinTerms
 from podlt.protocol.worker import Worker
 
-BATCH = 8
+RESULTS_AT_ONCE = 8
 """How many commitments travel together."""
 
 Slot = Callable[[frames.DealtTask], np.ndarray]
@@ -41,7 +41,7 @@ class HostedWorkers:
         self._runtime, self._run, self._seen = runtime, setup.execution.run, setup.seen
         self._conformance = conformance
         self.state_bytes, self.update_bytes = runtime.state_bytes, runtime.update_bytes
-        self._block: Mapping[str, np.ndarray] = {}
+        self._batch: Mapping[str, np.ndarray] = {}
         self._hashing = 0.0
 
     @classmethod
@@ -68,24 +68,24 @@ class HostedWorkers:
         return frames.Ready(joins=joins, conformance=self._conformance)
 
     @contextmanager
-    def inputs(self, parameters: np.ndarray, block: Mapping[str, np.ndarray], *, proof: bool = True) -> Iterator[None]:
+    def inputs(self, parameters: np.ndarray, batch: Mapping[str, np.ndarray], *, proof: bool = True) -> Iterator[None]:
         """What tasks within start from: nobody writes to it.
 
         Args:
             parameters: the state's bytes (uint8), beginning at a multiple of 64.
-            block: the round's lines, by field.
+            batch: the round's examples, by field.
             proof: false only for measuring.
         """
         started = time.perf_counter()
         digest = crypto.blob_digest(parameters.data) if proof else b""
         self._hashing = time.perf_counter() - started
-        self._block = block
+        self._batch = batch
         self._runtime.hold(parameters, digest)
         try:
             yield
         finally:
             self._runtime.release()
-            self._block = {}
+            self._batch = {}
 
     def work(self, deal: frames.Deal, slot: Slot, emit: Emit) -> None:
         """Executes tasks within `inputs`.
@@ -95,30 +95,30 @@ class HostedWorkers:
             slot: where the update of a task goes (uint8); it is whole when its commitment is emitted.
             emit: takes the results, a few commitments at a time.
         """
-        batch = _Batch(deal.tasks[0].task.round, self._hashing)
+        results = _Results(deal.tasks[0].task.round, self._hashing)
         self._hashing = 0.0
         for dealt in deal.tasks:
-            lines = {name: values[dealt.start : dealt.stop] for name, values in self._block.items()}
+            examples = {name: values[dealt.start : dealt.stop] for name, values in self._batch.items()}
             try:
                 if deal.proof:
-                    batch.add(self._runtime.execute(dealt.seat, dealt.holder, dealt.task, lines, slot(dealt)))
+                    results.add(self._runtime.execute(dealt.seat, dealt.holder, dealt.task, examples, slot(dealt)))
                 else:
-                    self._runtime.compute(dealt.holder, dealt.task, lines, slot(dealt))
-                batch.done.append(dealt.seat)
+                    self._runtime.compute(dealt.holder, dealt.task, examples, slot(dealt))
+                results.done.append(dealt.seat)
             except EXECUTION_ERRORS as error:
                 place = {"round": dealt.task.round, "seat": dealt.seat, "holder": dealt.holder}
                 emit(frames.ExecutionFailed(**place, message=str(error)))
-            if len(batch.done) >= BATCH:
-                emit(batch.take())
-        if batch.done:
-            emit(batch.take())
+            if len(results.done) >= RESULTS_AT_ONCE:
+                emit(results.take())
+        if results.done:
+            emit(results.take())
 
     def open(self, round: int) -> frames.HostOpenings:
         """Every opening that the workers owe in a round."""
         return frames.HostOpenings(round=round, opened=self._runtime.open(round))
 
 
-class _Batch:
+class _Results:
     """Results that wait to be sent together.
 
     Args:

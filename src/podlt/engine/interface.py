@@ -64,14 +64,14 @@ class WorkerPace(msgspec.Struct, frozen=True):
     Attributes:
         worker: its number.
         tasks: how many it was dealt at first.
-        lines: how many these have.
+        examples: how many these have.
         seconds: from dealing to its last update, or until its answers were of no use any more.
         missed: how many of the tasks others answered in its place.
     """
 
     worker: int
     tasks: int
-    lines: int
+    examples: int
     seconds: float
     missed: int
 
@@ -171,8 +171,8 @@ class Engine(Protocol):
     def released(self, number: int, reason: str) -> None:
         """A worker was withdrawn for what it sent, or could not do: it may come again."""
 
-    def block(self, buffer: int, lines: int) -> dict[str, np.ndarray]:
-        """Where the lines of a block go, field by field."""
+    def batch(self, buffer: int, examples: int) -> dict[str, np.ndarray]:
+        """Where the examples of a batch go, field by field."""
 
     def slot(self, seat: int, holder: int) -> np.ndarray:
         """The update (uint8 bytes) that `holder` gave to the task of `seat`; whole once its commitment was given."""
@@ -183,7 +183,7 @@ class Engine(Protocol):
     def deal(
         self,
         buffer: int,
-        lines: int,
+        examples: int,
         bounds: Sequence[tuple[int, int]],
         assignments: Sequence[Assignment],
         *,
@@ -192,9 +192,9 @@ class Engine(Protocol):
         """Sends tasks to their holders.
 
         Args:
-            buffer: which of the two block buffers holds the round's lines.
-            lines: how many they are.
-            bounds: where each fragment begins and ends among them.
+            buffer: which of the two batch buffers holds the round's examples.
+            examples: how many they are.
+            bounds: where each shard begins and ends among them.
             assignments: the tasks, at least one.
             again: whether these tasks come on top of others of the same round.
         """
@@ -259,11 +259,11 @@ class Job(msgspec.Struct, frozen=True):
         seeds: the private keys of this machine's workers.
         workers: how many the recipe asks for.
         program: the training step.
-        fields: the fields of a line.
-        block_lines: the most lines of a block.
+        fields: the fields of an example.
+        batch_size: the most examples of a batch.
         local_steps: optimizer steps within a task, at least 1.
         local_lr: their learning rate; None where there is one step.
-        task_lines: the most lines of a task with so many workers.
+        task_examples: the most examples of a task with so many workers.
     """
 
     directory: Path
@@ -272,10 +272,10 @@ class Job(msgspec.Struct, frozen=True):
     workers: int
     program: Program
     fields: list[Field]
-    block_lines: int
+    batch_size: int
     local_steps: int
     local_lr: float | None
-    task_lines: int
+    task_examples: int
 
 
 class Workplace(Protocol):

@@ -22,7 +22,7 @@ from podlt.protocol.messages import JoinSignatures, JoinTerms, TreeSize
 def host_setup(job: Job) -> frames.HostSetup:
     """What hosts need of a job, before there is a run, and without their workers."""
     return frames.HostSetup(
-        execution=ExecutionSetup(b"", job.fields, job.block_lines, job.local_steps, job.local_lr, job.task_lines),
+        execution=ExecutionSetup(b"", job.fields, job.batch_size, job.local_steps, job.local_lr, job.task_examples),
         program=job.program.to_bytes(),
         seen=TreeSize(0, EMPTY_ROOT),
         workers=[],
@@ -41,13 +41,13 @@ def hosted_workers(job: Job, cheats: Mapping[str, str]) -> list[frames.Hosted]:
 
 
 def run_memory(job: Job) -> RunMemory:
-    """Memory for a job's parameters, updates and lines.
+    """Memory for a job's parameters, updates and examples.
 
     Raises:
         EngineError: there is not enough.
     """
     state, update = state_layout(job.program).nbytes, update_layout(job.program).nbytes
-    return RunMemory.allocate(state, update, len(job.seeds), job.fields, job.block_lines)
+    return RunMemory.allocate(state, update, len(job.seeds), job.fields, job.batch_size)
 
 
 class FixedMembers:
@@ -72,9 +72,9 @@ class FixedMembers:
         """The parameters' bytes (uint8); the manager alone writes them, between rounds."""
         return self._memory.state.bytes
 
-    def block(self, buffer: int, lines: int) -> dict[str, np.ndarray]:
-        """Where the lines of a block go, field by field."""
-        return self._memory.block.views(buffer, lines)
+    def batch(self, buffer: int, examples: int) -> dict[str, np.ndarray]:
+        """Where the examples of a batch go, field by field."""
+        return self._memory.batch.views(buffer, examples)
 
     def slot(self, seat: int, holder: int) -> np.ndarray:
         """The update (uint8 bytes) of the task that was dealt to `seat`, whoever holds it."""

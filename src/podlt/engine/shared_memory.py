@@ -1,4 +1,4 @@
-"""Memory that the manager's process and the workers' processes share: one copy of parameters, block and updates."""
+"""Memory that the manager's process and the workers' processes share: one copy of parameters, batch and updates."""
 
 from __future__ import annotations
 
@@ -81,32 +81,32 @@ def _available() -> int:
         return sys.maxsize
 
 
-class BlockBuffer:
-    """Room for the lines of two blocks (one is filled while the other is worked on), field by field.
+class BatchBuffer:
+    """Room for the examples of two batches (one is filled while the other is worked on), field by field.
 
     Args:
-        fields: the fields of a line.
-        lines: the most lines that a block holds.
+        fields: the fields of an example.
+        examples: the most examples that a batch holds.
         descriptor: of a buffer that another process made.
     """
 
-    def __init__(self, fields: Sequence[Field], lines: int, descriptor: int | None = None) -> None:
+    def __init__(self, fields: Sequence[Field], examples: int, descriptor: int | None = None) -> None:
         self.fields = list(fields)
         self._places: list[tuple[Field, int, int]] = []
         offset = 0
         for field in fields:
             self._places.append((field, offset, field.row_bytes))
-            offset += -(-field.row_bytes * lines // ALIGNMENT) * ALIGNMENT
+            offset += -(-field.row_bytes * examples // ALIGNMENT) * ALIGNMENT
         self._half = offset
         self.region = Region(2 * offset, descriptor)
 
-    def views(self, buffer: int, lines: int) -> dict[str, np.ndarray]:
-        """The first `lines` lines of a buffer: name -> array (lines, *shape), without a copy."""
+    def views(self, buffer: int, examples: int) -> dict[str, np.ndarray]:
+        """The first `examples` examples of a buffer: name -> array (examples, *shape), without a copy."""
         result = {}
         for field, offset, width in self._places:
             start = buffer * self._half + offset
-            raw = self.region.bytes[start : start + width * lines]
-            result[field.name] = raw.view(DTYPES[field.dtype]).reshape(lines, *field.shape)
+            raw = self.region.bytes[start : start + width * examples]
+            result[field.name] = raw.view(DTYPES[field.dtype]).reshape(examples, *field.shape)
         return result
 
 
@@ -116,16 +116,16 @@ class RunMemory:
     Args:
         state: the parameters.
         updates: one update after another, a slot for each seat.
-        block: the lines of two blocks.
+        batch: the examples of two batches.
         update_bytes: size of an update.
     """
 
-    def __init__(self, state: Region, updates: Region, block: BlockBuffer, update_bytes: int) -> None:
-        self.state, self.updates, self.block, self.update_bytes = state, updates, block, update_bytes
+    def __init__(self, state: Region, updates: Region, batch: BatchBuffer, update_bytes: int) -> None:
+        self.state, self.updates, self.batch, self.update_bytes = state, updates, batch, update_bytes
 
     @classmethod
     def allocate(
-        cls, state_bytes: int, update_bytes: int, slots: int, fields: Sequence[Field], lines: int
+        cls, state_bytes: int, update_bytes: int, slots: int, fields: Sequence[Field], examples: int
     ) -> RunMemory:
         """Memory for a run.
 
@@ -133,8 +133,8 @@ class RunMemory:
             state_bytes: size of the parameters' layout.
             update_bytes: size of an update's layout.
             slots: how many updates there are in a round.
-            fields: the fields of a line.
-            lines: the most lines that a block holds.
+            fields: the fields of an example.
+            examples: the most examples that a batch holds.
 
         Raises:
             EngineError: there is not enough.
@@ -144,14 +144,14 @@ class RunMemory:
             undo.callback(state.close)
             updates = Region(slots * update_bytes)
             undo.callback(updates.close)
-            memory = cls(state, updates, BlockBuffer(fields, lines), update_bytes)
+            memory = cls(state, updates, BatchBuffer(fields, examples), update_bytes)
             undo.pop_all()
         return memory
 
     @property
     def descriptors(self) -> list[int]:
-        """Of the parameters, the block and the updates, as hosts take them."""
-        return [self.state.descriptor, self.block.region.descriptor, self.updates.descriptor]
+        """Of the parameters, the batch and the updates, as hosts take them."""
+        return [self.state.descriptor, self.batch.region.descriptor, self.updates.descriptor]
 
     def slot(self, seat: int) -> np.ndarray:
         """The update (uint8) of a seat."""
@@ -159,5 +159,5 @@ class RunMemory:
 
     def close(self) -> None:
         """Gives the memory back."""
-        for region in (self.state, self.updates, self.block.region):
+        for region in (self.state, self.updates, self.batch.region):
             region.close()

@@ -21,7 +21,7 @@ class Execution:
     Attributes:
         task: names the inputs.
         state: parameters and buffers by name.
-        batch: the fragment's fields.
+        batch: the shard's fields.
         out: where the update goes (uint8 bytes of its layout).
         faked: whether a cheater wrote something else there.
     """
@@ -111,16 +111,16 @@ def non_finite(honest: Execute, seed: bytes) -> Execute:
 
 
 def partial(honest: Execute, seed: bytes) -> Execute:
-    """Does half of the fragment, and doubles the result: the fake is close to the honest update."""
+    """Does half of the shard, and doubles the result: the fake is close to the honest update."""
 
     def execute(work: Execution) -> None:
-        lines = next(iter(work.batch.values())).shape[0]
-        if lines < 2:
+        examples = next(iter(work.batch.values())).shape[0]
+        if examples < 2:
             honest(work)
             return
-        work.batch = {name: values[: lines // 2].clone() for name, values in work.batch.items()}
+        work.batch = {name: values[: examples // 2].clone() for name, values in work.batch.items()}
         honest(work)
-        work.floats[:] *= np.float32(lines / (lines // 2))
+        work.floats[:] *= np.float32(examples / (examples // 2))
         work.faked = True
 
     return execute

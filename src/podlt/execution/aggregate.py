@@ -69,14 +69,14 @@ def scaled_values(updates: Sequence[np.ndarray], layout: Places, scales: Sequenc
     """The float32 values of updates, scaled as the round's clipping says.
 
     Args:
-        updates: uint8 bytes in the update's layout, one a fragment.
+        updates: uint8 bytes in the update's layout, one a shard.
         layout: theirs.
         scales: what was clipped.
     """
     values = [update[: layout.float_bytes].view(np.float32) for update in updates]
-    for fragment in {scale.fragment for scale in scales}:
-        own = [scale for scale in scales if scale.fragment == fragment]
-        values[fragment] = scaled(values[fragment], layout, own)
+    for shard in {scale.shard for scale in scales}:
+        own = [scale for scale in scales if scale.shard == shard]
+        values[shard] = scaled(values[shard], layout, own)
     return values
 
 
@@ -93,23 +93,23 @@ def exact_sums(values: Sequence[np.ndarray], layout: Places) -> UpdateSums:
     return UpdateSums(exponents, out)
 
 
-def average_of(sums: UpdateSums, lines: int, layout: Places) -> np.ndarray:
+def average_of(sums: UpdateSums, examples: int, layout: Places) -> np.ndarray:
     """The float32 values of the average: what `update.average` makes of the same updates.
 
     Args:
         sums: of the round.
-        lines: of the round.
+        examples: of the round.
         layout: of an update.
     """
     from podlt.exact.cpu.kernels import fingerprint as kernels
 
     out = np.zeros(layout.float_bytes // 4, np.float32)
     parts = sections(layout)
-    over, single = [np.float32(lines)], np.zeros(1, np.float32)
+    over, single = [np.float32(examples)], np.zeros(1, np.float32)
     if len(parts) > 1:
         at = parts[1].place
         kernels.divide(sums.values[at], sums.exponents[1] - BITS, np.float32(1), single)
-        over = [np.float32(float(single[0]) or 1.0), np.float32(1), np.float32(lines)]
+        over = [np.float32(float(single[0]) or 1.0), np.float32(1), np.float32(examples)]
     for section, exponent, divisor in zip(parts, sums.exponents, over, strict=False):
         kernels.divide(sums.values[section.place], exponent - BITS, divisor, out[section.place])
     return out

@@ -13,20 +13,20 @@ class ExecutionSetup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         run: the run's identity.
-        fields: the fields of a line.
-        block_lines: the most lines of a block.
+        fields: the fields of an example.
+        batch_size: the most examples of a batch.
         local_steps: optimizer steps within a task, at least 1.
         local_lr: their learning rate; None where there is one step.
-        task_lines: the most lines of a task, as far as the run's plan says it; 0 where it depends on how many workers
-            there are.
+        task_examples: the most examples of a task, as far as the run's plan says it; 0 where it depends on how many
+            workers there are.
     """
 
     run: bytes
     fields: list[Field]
-    block_lines: int
+    batch_size: int
     local_steps: int
     local_lr: float | None
-    task_lines: int = 0
+    task_examples: int = 0
 
 
 class Conformance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,11 +15,11 @@ from podlt.program.ir import Program
 from podlt.program.layout import update_layout
 from podlt.program.machine import MAX_BYTES
 from podlt.program.operations import EXACT_ARITHMETIC
-from podlt.program.validate import check_lines
+from podlt.program.validate import check_examples
 
 
 class TaskExecutor:
-    """A pure function of parameters, lines and randomness, as a program defines it.
+    """A pure function of parameters, examples and randomness, as a program defines it.
 
     Args:
         program: a validated program.
@@ -41,7 +41,9 @@ class TaskExecutor:
         memory: int = MAX_BYTES,
         device: str = CPU,
     ) -> None:
-        self._executor = Executor(program, check=lambda lines: check_lines(program, lines, memory), device=device)
+        self._executor = Executor(
+            program, check=lambda examples: check_examples(program, examples, memory), device=device
+        )
         self._device = None if device == CPU else torch_device(device)
         self._resident: Mapping[str, torch.Tensor] | None = None
         self._layout, self._exact = update_layout(program), program.arithmetic in EXACT_ARITHMETIC
@@ -72,11 +74,11 @@ class TaskExecutor:
     def __call__(
         self, state: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], randomness: bytes, out: np.ndarray
     ) -> None:
-        """Writes the update of a fragment.
+        """Writes the update of a shard.
 
         Args:
             state: parameters and buffers by name.
-            batch: the fragment's fields (see `as_batch`).
+            batch: the shard's fields (see `as_batch`).
             randomness: the task's 32 bytes.
             out: uint8 bytes in the update's layout.
         """
@@ -105,5 +107,5 @@ def one_thread() -> Iterator[None]:
 
 
 def as_batch(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """A fragment as tensors in fresh, aligned memory: stock kernels may round by alignment."""
+    """A shard as tensors in fresh, aligned memory: stock kernels may round by alignment."""
     return {name: torch.from_numpy(values).clone() for name, values in arrays.items()}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from podlt import crypto
-from podlt.data.dataset import fragment_digest_of
+from podlt.data.dataset import shard_digest_of
 from podlt.errors import EngineError, InvalidProofError, PodltError, UnsupportedError
 from podlt.exact.portable.devices import CPU
 from podlt.execution.adversary import Execute, Execution, cheating, watched
@@ -31,7 +31,8 @@ from podlt.protocol.messages import Committed, Opened, Task
 from podlt.protocol.worker import Worker
 
 EXECUTION_ERRORS = (PodltError, RuntimeError, IndexError, ValueError)
-"""What executing a validated program on lines of the right form may raise: such a task fails, and no process ends."""
+"""What executing a validated program on examples of the right form may raise: such a task fails, and no process
+ends."""
 
 
 class Computed(msgspec.Struct, frozen=True):
@@ -84,7 +85,7 @@ class WorkerRuntime:
         device: as given.
         state_bytes: size of the parameters' layout.
         update_bytes: size of an update's layout.
-        line_bytes: size of one line.
+        example_bytes: size of one line.
     """
 
     def __init__(self, program: Program, setup: ExecutionSetup, memory: int = MAX_BYTES, device: str = CPU) -> None:
@@ -93,7 +94,7 @@ class WorkerRuntime:
         self._layout, self._update_layout = state_layout(program), update_layout(program)
         self.arithmetic, self.device = program.arithmetic, device
         self.state_bytes, self.update_bytes = self._layout.nbytes, self._update_layout.nbytes
-        self.line_bytes = sum(field.row_bytes for field in setup.fields)
+        self.example_bytes = sum(field.row_bytes for field in setup.fields)
         self._workers: dict[int, Worker] = {}
         self._cheats: dict[int, Execute] = {}
         self._honest: Execute = self._execute_program
@@ -119,9 +120,9 @@ class WorkerRuntime:
             EngineError: a task of it takes more memory than that, or its arithmetic has no table on the device.
         """
         allowed = min(memory or MAX_BYTES, machine_bytes())
-        lines = setup.task_lines or (setup.block_lines if program.micro_lines else 0)
+        examples = setup.task_examples or (setup.batch_size if program.micro_batch_size else 0)
         try:
-            validate(program, lines=-(-lines // setup.local_steps), max_bytes=allowed)
+            validate(program, examples=-(-examples // setup.local_steps), max_bytes=allowed)
         except MemoryNeedError as error:
             whose = "that are left of --memory" if memory and memory <= allowed else "that this machine has"
             raise EngineError(
@@ -176,14 +177,16 @@ class WorkerRuntime:
         self._unchanging.close()
         self._parameters, self._state = b"", {}
 
-    def execute(self, seat: int, holder: int, task: Task, lines: Mapping[str, np.ndarray], out: np.ndarray) -> Executed:
+    def execute(
+        self, seat: int, holder: int, task: Task, examples: Mapping[str, np.ndarray], out: np.ndarray
+    ) -> Executed:
         """Executes a task after a look at its inputs, and commits to the update.
 
         Args:
             seat: the worker that the task was dealt to at first.
             holder: the worker that executes it.
             task: names its inputs.
-            lines: the fragment, by field: (lines, *shape).
+            examples: the shard, by field: (examples, *shape).
             out: where the update goes (uint8), `update_bytes` long.
 
         Raises:
@@ -192,27 +195,27 @@ class WorkerRuntime:
             IndexError: as RuntimeError.
             ValueError: as RuntimeError.
         """
-        done = self.run(holder, task, lines, out)
+        done = self.run(holder, task, examples, out)
         started = time.perf_counter()
         committed = self._workers[holder].commit(seat, task, done.digest)
         return Executed(
             out, done.digest, committed, done.faked, done.proof + time.perf_counter() - started, done.compute
         )
 
-    def run(self, holder: int, task: Task, lines: Mapping[str, np.ndarray], out: np.ndarray) -> Computed:
+    def run(self, holder: int, task: Task, examples: Mapping[str, np.ndarray], out: np.ndarray) -> Computed:
         """Executes a task after a look at its inputs, for who commits elsewhere. Arguments and errors as `execute`."""
         started = time.perf_counter()
-        self._check_inputs(task, lines)
+        self._check_inputs(task, examples)
         checked = time.perf_counter()
-        faked = self.compute(holder, task, lines, out)
+        faked = self.compute(holder, task, examples, out)
         computed = time.perf_counter()
         digest = crypto.blob_digest(out.data)
         return Computed(digest, faked, checked - started + time.perf_counter() - computed, computed - checked)
 
-    def compute(self, holder: int, task: Task, lines: Mapping[str, np.ndarray], out: np.ndarray) -> bool:
-        """Writes the update of a fragment, without any proof; returns whether it was faked. As `execute`."""
+    def compute(self, holder: int, task: Task, examples: Mapping[str, np.ndarray], out: np.ndarray) -> bool:
+        """Writes the update of a shard, without any proof; returns whether it was faked. As `execute`."""
         self._update_layout.clear_gaps(out)  # they count for the digest
-        work = Execution(task, self._state, as_batch(lines), out)
+        work = Execution(task, self._state, as_batch(examples), out)
         self._cheats.get(holder, self._honest)(work)
         return work.faked
 
@@ -224,13 +227,13 @@ class WorkerRuntime:
         """The honest execution: a pure function of the task."""
         self._executor(work.state, work.batch, work.task.randomness, work.out)
 
-    def _check_inputs(self, task: Task, lines: Mapping[str, np.ndarray]) -> None:
-        """A worker signs only what it has seen: the task must be about the program, parameters and lines at hand."""
+    def _check_inputs(self, task: Task, examples: Mapping[str, np.ndarray]) -> None:
+        """A worker signs only what it has seen: the task must be about the program, parameters and examples at hand."""
         for name, named, found in (
             ("run", task.run, self._run),
             ("program", task.program, self._program_digest),
             ("parameters", task.parameters, self._parameters),
-            ("fragment", task.fragment, fragment_digest_of(self._fields, lines)),
+            ("shard", task.shard, shard_digest_of(self._fields, examples)),
         ):
             if named != found:
                 raise InvalidProofError(

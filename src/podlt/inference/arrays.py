@@ -1,4 +1,4 @@
-"""New lines of arrays, from an npz archive or from memory, encoded as a run's training lines were."""
+"""New examples of arrays, from an npz archive or from memory, encoded as a run's training examples were."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from podlt.data.images import images_below
 from podlt.data.streams import Stream, memory_stream, npz_streams
 from podlt.errors import DataError
 from podlt.inference.description import Description
-from podlt.inference.lines import FILE, LINE, NewLines
+from podlt.inference.examples import EXAMPLE, FILE, NewExamples
 
 _CHUNK_BYTES = 2**24
 
@@ -28,27 +28,29 @@ class ArrayReader:
     Args:
         description: of the run.
         streams: one for each input, in the order of the fields.
-        files: of which file each line is; None where lines have numbers.
+        files: of which file each example is; None where examples have numbers.
 
     Attributes:
-        id_name: what lines are told apart by.
+        id_name: what examples are told apart by.
         unknown: empty: arrays have no codes.
 
     Raises:
-        DataError: an array has another shape of a line, or another number of lines.
+        DataError: an array has another shape of an example, or another number of examples.
     """
 
     def __init__(self, description: Description, streams: list[Stream], files: list[str] | None = None) -> None:
-        self._files, self.id_name = files, LINE if files is None else FILE
+        self._files, self.id_name = files, EXAMPLE if files is None else FILE
         self._fields, self._streams = description.inputs, streams
         self._moments: dict[str, Any] = description.data.get("standardised") or {}
         self.unknown: dict[str, int] = {}
         for field, stream in zip(self._fields, streams, strict=True):
             if stream.shape != field.shape:
-                what = f"array {field.name!r}: expected lines of shape {field.shape} as in training, got {stream.shape}"
+                what = (
+                    f"array {field.name!r}: expected examples of shape {field.shape} as in training, got {stream.shape}"
+                )
                 raise DataError(stream.source, None, what)
-            if stream.lines != streams[0].lines:
-                what = f"array {field.name!r}: expected {streams[0].lines} lines, got {stream.lines}"
+            if stream.examples != streams[0].examples:
+                what = f"array {field.name!r}: expected {streams[0].examples} examples, got {stream.examples}"
                 raise DataError(stream.source, None, what)
 
     @classmethod
@@ -71,13 +73,13 @@ class ArrayReader:
             raise DataError("arrays", None, f"expected an array {missing[0]!r}, got {', '.join(map(str, values))}")
         return cls(description, [memory_stream("arrays", f.name, values[f.name]) for f in description.inputs])
 
-    def lines(self) -> Iterator[NewLines]:
-        """All lines in order.
+    def examples(self) -> Iterator[NewExamples]:
+        """All examples in order.
 
         Raises:
-            DataError: a value does not fit its field; names the line.
+            DataError: a value does not fit its field; names the example.
         """
-        total = self._streams[0].lines
+        total = self._streams[0].examples
         step = max(1, _CHUNK_BYTES // max(stream.row_bytes for stream in self._streams))
         first = 1
         for chunks in zip(*(stream.chunks(step, total) for stream in self._streams), strict=True):
@@ -85,11 +87,11 @@ class ArrayReader:
             arrays = {field.name: self._stored(field, stream, values, first) for field, stream, values in fields}
             count = len(chunks[0])
             ids = self._files[first - 1 : first - 1 + count] if self._files else np.arange(first, first + count)
-            yield NewLines(arrays, pa.array(ids), np.ones(count, np.bool_))
+            yield NewExamples(arrays, pa.array(ids), np.ones(count, np.bool_))
             first += count
 
     def _stored(self, field: Field, stream: Stream, values: npt.NDArray[Any], first: int) -> npt.NDArray[Any]:
-        """The values in the type in which the training lines were stored."""
+        """The values in the type in which the training examples were stored."""
         found = self._moments.get(field.name)
         if found is not None:
             flat = values.astype(np.float64).reshape(len(values), -1)

@@ -1,14 +1,15 @@
-"""`inference.json`: what a trained model must know of its data to be given new lines.
+"""`inference.json`: what a trained model must know of its data to be given new examples.
 
-The manager writes it beside the model at a run's end. It holds no path and no line of the data, but what was fitted on
-them: means, categories, class names, vocabularies. No entry of the log binds it; it names the parameters that it is of.
+The manager writes it beside the model at a run's end. It holds no path and no example of the data, but what was fitted
+on them: means, categories, class names, vocabularies. No entry of the log binds it; it names the parameters that it is
+of.
 
     format       "podlt-inference/1"
     run          the run's identity, 64 hexadecimal digits
     parameters   the digest of the last parameters, as the log has it
     model        name: module:callable; args: what it is called with ("@name" is replaced by what the data say)
     loss         its name, or module:callable
-    fields       inputs, then labels, in the model's order: name, dtype, shape of a line, role, scale (inputs are
+    fields       inputs, then labels, in the model's order: name, dtype, shape of an example, role, scale (inputs are
                  multiplied by it)
     delimiter    of a CSV file
     data         what the data say of themselves, as a prepared set has it: kind, classes, ...
@@ -54,9 +55,9 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         parameters: the digest of the last parameters, in hexadecimal.
         model: what makes the module.
         loss: a name of `podlt.program.losses.NAMED`, or module:callable.
-        fields: of a prepared line, inputs and labels.
+        fields: of a prepared example, inputs and labels.
         delimiter: of a CSV file.
-        data: what the prepared training lines say of themselves.
+        data: what the prepared training examples say of themselves.
     """
 
     format: Literal["podlt-inference/1"]
@@ -94,7 +95,7 @@ def describe_run(
 
     Args:
         recipe: the run's.
-        fields: of the training lines.
+        fields: of the training examples.
         info: what they say of themselves.
         run: the run's identity.
         parameters: the digest of the last parameters.

@@ -1,4 +1,4 @@
-"""The forward pass as ONNX, for any number of lines."""
+"""The forward pass as ONNX, for any number of examples."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LINES = 3
 
 
 class ForwardPass(nn.Module):
-    """From the fields of prepared lines to the one tensor that a named loss is of: scaling is a part of it.
+    """From the fields of prepared examples to the one tensor that a named loss is of: scaling is a part of it.
 
     Args:
         module: trained, in eval mode.
@@ -46,7 +46,7 @@ class ForwardPass(nn.Module):
 
 
 def write_onnx(path: Path, description: Description, module: nn.Module) -> None:
-    """Writes the forward pass; its inputs are named as the fields, its output `output`, the lines `lines`.
+    """Writes the forward pass; its inputs are named as the fields, its output `output`, the examples `examples`.
 
     Args:
         path: the file.
@@ -66,7 +66,7 @@ def write_onnx(path: Path, description: Description, module: nn.Module) -> None:
     inputs = description.inputs
     example = tuple(_example(field.dtype, field.shape) for field in inputs)
     forward = ForwardPass(copy.deepcopy(module).eval(), [field.scale for field in inputs])
-    shapes: Any = (tuple({0: torch.export.Dim("lines")} for _ in inputs),)
+    shapes: Any = (tuple({0: torch.export.Dim("examples")} for _ in inputs),)
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -90,7 +90,7 @@ def write_onnx(path: Path, description: Description, module: nn.Module) -> None:
 
 
 def _example(dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """A few lines of zeros: 0 is a code of every vocabulary."""
+    """A few examples of zeros: 0 is a code of every vocabulary."""
     return torch.from_numpy(np.zeros((_LINES, *shape), DTYPES[dtype]))
 
 

@@ -94,7 +94,7 @@ _FORMS: Mapping[str, Callable[[IO[bytes]], PredictionWriter]] = {
 
 
 def write_predictions(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
-    """Writes a file of predictions, whole or not at all; returns how many lines it has.
+    """Writes a file of predictions, whole or not at all; returns how many examples it has.
 
     Args:
         path: its suffix says the form.

@@ -1,4 +1,4 @@
-"""What a model gives for some lines, in words: the class and probabilities, a probability, or the number."""
+"""What a model gives for some examples, in words: the class and probabilities, a probability, or the number."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def named_outputs(description: Description, output: torch.Tensor) -> Columns:
 
 
 def _classes(description: Description, output: torch.Tensor) -> Columns:
-    """cross_entropy, nll and token_cross_entropy: the likeliest class; the probabilities where there is one a line."""
+    """cross_entropy, nll and token_cross_entropy: the likeliest class; the probabilities where there is one an
+    example."""
     dimension = CLASS_DIMENSION[description.loss]
     if output.ndim < 2:
         raise UsageError(f"{description.loss}: expected a score for each class, got an output of {tuple(output.shape)}")
@@ -51,7 +52,7 @@ def _classes(description: Description, output: torch.Tensor) -> Columns:
 
 
 def _binary(description: Description, output: torch.Tensor) -> Columns:
-    """bce: the probability of the second class, or of each label where a line has several."""
+    """bce: the probability of the second class, or of each label where an example has several."""
     flat = output.reshape(len(output), -1)
     likely = torch.sigmoid(flat)
     if flat.shape[1] > 1:

@@ -1,4 +1,4 @@
-"""A trained module with what it knows of its data: new lines in, predictions out, a batch at a time."""
+"""A trained module with what it knows of its data: new examples in, predictions out, a batch at a time."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from podlt.data.spec import Column
 from podlt.errors import UsageError
 from podlt.inference.arrays import ArrayReader
 from podlt.inference.description import Description
-from podlt.inference.lines import Reader
+from podlt.inference.examples import Reader
 from podlt.inference.outputs import Columns, named_outputs
 from podlt.inference.tables import TableReader
 from podlt.program.losses import scores
 
 BATCH = 1000
-"""How many lines the module is given at once, as when a run's figures are taken."""
+"""How many examples the module is given at once, as when a run's figures are taken."""
 
 _TABLES = frozenset({".csv", ".tsv", ".jsonl", ".parquet", ".feather", ".arrow"})
 
@@ -40,7 +40,7 @@ class Predictions:
     """Predictions in memory.
 
     Args:
-        table: one row a line, in the lines' order.
+        table: one row an example, in the examples' order.
         notes: what a person should know, a sentence each.
 
     Attributes:
@@ -60,7 +60,7 @@ class Predictions:
         return values
 
     def __repr__(self) -> str:
-        return f"Predictions({len(self):,} lines: {', '.join(self.table.column_names)})"
+        return f"Predictions({len(self):,} examples: {', '.join(self.table.column_names)})"
 
     def to_pandas(self) -> Any:
         """The predictions as a pandas frame."""
@@ -87,16 +87,16 @@ class Predictor:
         return bool(columns) and all(isinstance(column, int) for column in columns)
 
     def predict(self, data: Any, id: Column | None = None) -> Predictions:
-        """Predictions for new lines, in memory.
+        """Predictions for new examples, in memory.
 
         Args:
             data: the path of a file of the run's kind, a pandas or polars frame, a PyArrow table, a mapping of arrays
                 by the inputs' names, or one array or tensor for a model of one input. A label is not needed.
-            id: a column to repeat beside the predictions; by default the lines' numbers.
+            id: a column to repeat beside the predictions; by default the examples' numbers.
 
         Raises:
             UsageError: the data are of another kind than the run's.
-            DataError: lines are malformed, or a column is missing.
+            DataError: examples are malformed, or a column is missing.
         """
         with TemporaryDirectory() as folder:
             reader = self._reader(data, Path(folder), id)
@@ -116,24 +116,24 @@ class Predictor:
         raise UsageError(f"{path}: the run's data are {kind}: expected {expected}")
 
     def batches(self, reader: Reader, id: Column | None = None) -> Iterator[pa.RecordBatch]:
-        """Predictions, some lines at a time: memory does not grow with the file."""
+        """Predictions, some examples at a time: memory does not grow with the file."""
         self._without = 0
-        for lines in reader.lines():
-            parts = [self._outputs(lines.arrays, start) for start in range(0, int(lines.whole.sum()), BATCH)]
+        for examples in reader.examples():
+            parts = [self._outputs(examples.arrays, start) for start in range(0, int(examples.whole.sum()), BATCH)]
             parts = parts or [{name: values[:0] for name, values in self._outputs(self._zeros(), 0).items()}]
-            self._without += int((~lines.whole).sum())
-            ids = {reader.id_name if id is None else str(id): lines.ids}
+            self._without += int((~examples.whole).sum())
+            ids = {reader.id_name if id is None else str(id): examples.ids}
             columns = {name: pa.concat_arrays([part[name] for part in parts]) for name in parts[0]}
-            yield pa.RecordBatch.from_pydict(ids | _spread(columns, lines.whole))
+            yield pa.RecordBatch.from_pydict(ids | _spread(columns, examples.whole))
 
     def notes(self, reader: Reader) -> list[str]:
-        """What to tell of the lines that were read last: unknown categories, lines without a prediction."""
+        """What to tell of the examples that were read last: unknown categories, examples without a prediction."""
         notes = [
-            f"column {column!r}: {count:,} values that the training lines do not have, taken as unknown"
+            f"column {column!r}: {count:,} values that the training examples do not have, taken as unknown"
             for column, count in reader.unknown.items()
         ]
         if self._without:
-            notes.append(f"{self._without:,} lines lack a value and have no prediction")
+            notes.append(f"{self._without:,} examples lack a value and have no prediction")
         return notes
 
     @torch.no_grad()
@@ -150,12 +150,12 @@ class Predictor:
             raise
         except Exception as error:  # the module is the user's own
             raise UsageError(
-                f"the model fails on the lines from {start + 1}: {type(error).__name__}: {error}"
+                f"the model fails on the examples from {start + 1}: {type(error).__name__}: {error}"
             ) from error
         return named_outputs(self.description, output)
 
     def _zeros(self) -> dict[str, np.ndarray[Any, Any]]:
-        """One line of zeros: it says which columns the predictions have."""
+        """One example of zeros: it says which columns the predictions have."""
         return {field.name: np.zeros((1, *field.shape), DTYPES[field.dtype]) for field in self.description.inputs}
 
     def _reader(self, data: Any, folder: Path, id: Column | None) -> Reader:
@@ -164,7 +164,7 @@ class Predictor:
         names = [field.name for field in self.description.inputs]
         given = isinstance(data, Mapping) and set(names) <= set(data)  # encoded already
         if self.description.data["kind"] == "table" and not given:
-            path = folder / "lines.parquet"
+            path = folder / "examples.parquet"
             pq.write_table(_arrow(data), path)
             return self._table([("the frame", path)], id)
         if not isinstance(data, Mapping):
@@ -183,7 +183,7 @@ class Predictor:
 
 
 def _spread(columns: Columns, whole: np.ndarray[Any, Any]) -> Columns:
-    """Columns of the whole lines as columns of all lines: null where a line lacks a value."""
+    """Columns of the whole examples as columns of all examples: null where an example lacks a value."""
     if whole.all():
         return columns
     places = pa.array(np.cumsum(whole) - 1, mask=~whole)

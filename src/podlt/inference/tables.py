@@ -1,4 +1,4 @@
-"""New lines of a table, encoded as a run's training lines were: by its columns, means and codes."""
+"""New examples of a table, encoded as a run's training examples were: by its columns, means and codes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from podlt.data.spec import Column, DataSpec
 from podlt.data.tables import Table, TableChunk
 from podlt.errors import DataError
 from podlt.inference.description import Description
-from podlt.inference.lines import LINE, NewLines
+from podlt.inference.examples import EXAMPLE, NewExamples
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -28,11 +28,11 @@ class TableReader:
     Args:
         description: of the run.
         files: the table.
-        id: a column to repeat beside the predictions, or None for the lines' numbers.
+        id: a column to repeat beside the predictions, or None for the examples' numbers.
 
     Attributes:
-        id_name: what lines are told apart by, unless a column was asked for.
-        unknown: how many cells of each categorical column have a value that the training lines do not have.
+        id_name: what examples are told apart by, unless a column was asked for.
+        unknown: how many cells of each categorical column have a value that the training examples do not have.
 
     Raises:
         DataError: a column is missing.
@@ -50,13 +50,13 @@ class TableReader:
         self._places = [_place(self._table, column) for column in wanted]
         self._id = id
         self._codes = [{value: code for code, value in enumerate(one["values"], 1)} for one in self._categorical]
-        self.id_name, self.unknown = LINE, dict[Column, int]()
+        self.id_name, self.unknown = EXAMPLE, dict[Column, int]()
 
-    def lines(self) -> Iterator[NewLines]:
-        """All lines in order.
+    def examples(self) -> Iterator[NewExamples]:
+        """All examples in order.
 
         Raises:
-            DataError: lines are malformed; names them.
+            DataError: examples are malformed; names them.
         """
         for chunk in self._table.chunks(self._places):
             read = self._encoded(chunk)
@@ -65,7 +65,7 @@ class TableReader:
             else:
                 chunk.faults.check()
 
-    def _encoded(self, chunk: TableChunk) -> NewLines:
+    def _encoded(self, chunk: TableChunk) -> NewExamples:
         split, rule = len(self._numeric), self._reading["missing"]
         lacking = np.zeros(len(chunk.numbers), np.bool_)
         numbers = np.empty((len(chunk.numbers), split), np.float64)
@@ -92,7 +92,7 @@ class TableReader:
         ids = pa.array(np.asarray(chunk.numbers, np.int64)) if self._id is None else chunk.columns[-1]
         whole = ~lacking if rule == "drop" else np.ones(len(lacking), np.bool_)
         self._count_unknown(codes[whole])
-        return NewLines({name: values[whole] for name, values in arrays.items()}, ids, whole)
+        return NewExamples({name: values[whole] for name, values in arrays.items()}, ids, whole)
 
     def _numbers(self, place: int, column: Column, chunk: TableChunk) -> Numbers:
         values, date = chunk.columns[place], self._reading["dates"][place]

@@ -38,7 +38,7 @@ class _Pending(msgspec.Struct, frozen=True):
     terms: fp.SumTerms
     sums: UpdateSums
     rest: bytes
-    fragments: list[list[Copy]]
+    shards: list[list[Copy]]
     updates: Mapping[Copy, bytes]
     scaling: list[tuple[int, int]]
 
@@ -65,26 +65,26 @@ class AggregateKeeper:
 
         Args:
             round: judged.
-            updates: those that were applied, uint8 bytes, one a fragment.
+            updates: those that were applied, uint8 bytes, one a shard.
             average: of these.
         """
         self.finish(0.0)
         sums = exact_sums(scaled_values(updates, self._layout, average.scales), self._layout)
         terms = fp.SumTerms(round.open.round, sums.exponents, sums.digest())
         seats = round.roles.seats
-        fragments: list[list[Copy]] = [[] for _ in updates]
+        shards: list[list[Copy]] = [[] for _ in updates]
         for copy, update in sorted(round.results.items()):
             if update == round.accepted(seats[copy[0]]):
-                fragments[seats[copy[0]]].append(copy)
+                shards[seats[copy[0]]].append(copy)
         scaling = scaling_of(average.scales, len(updates))
         scaled = [
             fp.ScaledPart(seat, scale.part, scale.exponent)
-            for seat, fragment in sorted(seats.items())
+            for seat, shard in sorted(seats.items())
             for scale in average.scales
-            if scale.fragment == fragment
+            if scale.shard == shard
         ]
         rest = updates[0][self._layout.float_bytes :].tobytes()
-        self._pending = _Pending(terms, sums, rest, fragments, dict(round.results), scaling)
+        self._pending = _Pending(terms, sums, rest, shards, dict(round.results), scaling)
         self._engine.ask_fingerprints(terms, scaled, self._expected(round, updates, terms))
 
     def finish(self, seconds: float) -> None:
@@ -119,25 +119,25 @@ class AggregateKeeper:
         if self._strict:
             self._strict -= 1
             points = terms.points(self._run)
-            for fragment, copies in enumerate(self._pending.fragments):
+            for shard, copies in enumerate(self._pending.shards):
                 if copies:
-                    own = self._pending.scaling[fragment]
-                    found = fingerprint(updates[fragment], self._layout, own, terms.exponents, points)
+                    own = self._pending.scaling[shard]
+                    found = fingerprint(updates[shard], self._layout, own, terms.exponents, points)
                     expected |= dict.fromkeys(copies, found)
         return expected
 
     def _holds(self, pending: _Pending, one: fp.SignedFingerprint) -> bool:
         copy = one.seat, one.holder
-        for fragment, copies in enumerate(pending.fragments):
+        for shard, copies in enumerate(pending.shards):
             if copy in copies:
-                key, scaling = self._key_of(one.holder), pending.scaling[fragment]
+                key, scaling = self._key_of(one.holder), pending.scaling[shard]
                 return fp.holds(key, self._run, pending.terms, one, pending.updates[copy], scaling)
         return False
 
     def _adds_up(self, pending: _Pending, words: Sequence[fp.SignedFingerprint]) -> bool:
         """Whether the fingerprints are those of the sum; True where some are missing."""
         known = {(one.seat, one.holder): one.fingerprint for one in words}
-        found = [next((known[copy] for copy in copies if copy in known), None) for copies in pending.fragments]
+        found = [next((known[copy] for copy in copies if copy in known), None) for copies in pending.shards]
         every = [one for one in found if one is not None]
         if len(every) < len(found):
             return True
@@ -145,9 +145,9 @@ class AggregateKeeper:
         return fp.total(every) == expected
 
 
-def scaling_of(scales: Sequence[Scale], fragments: int) -> list[tuple[int, int]]:
-    """For each fragment the exponents by which its two parts were scaled down."""
-    found = [[0, 0] for _ in range(fragments)]
+def scaling_of(scales: Sequence[Scale], shards: int) -> list[tuple[int, int]]:
+    """For each shard the exponents by which its two parts were scaled down."""
+    found = [[0, 0] for _ in range(shards)]
     for scale in scales:
-        found[scale.fragment][scale.part] = scale.exponent
+        found[scale.shard][scale.part] = scale.exponent
     return [(first, second) for first, second in found]

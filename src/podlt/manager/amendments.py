@@ -33,19 +33,19 @@ class Optimizers:
 
     Args:
         recipe: with which the run began.
-        lines: of the training set.
+        examples: of the training set.
         amendments: each with the number of training rounds before it.
 
     Raises:
         UsageError: an amendment's optimiser is none.
     """
 
-    def __init__(self, recipe: Recipe, lines: int, amendments: Sequence[tuple[int, e.Amend]]) -> None:
+    def __init__(self, recipe: Recipe, examples: int, amendments: Sequence[tuple[int, e.Amend]]) -> None:
         self.recipe = recipe
-        self._parts = [(0, recipe_optimizer(recipe, lines))]
+        self._parts = [(0, recipe_optimizer(recipe, examples))]
         for steps, entry in amendments:
             self.recipe = amended(self.recipe, entry)
-            self._parts.append((steps, recipe_optimizer(self.recipe, lines)))
+            self._parts.append((steps, recipe_optimizer(self.recipe, examples)))
 
     def at(self, step: int) -> Optimizer:
         """That of a training round, counted from 0."""
@@ -86,7 +86,7 @@ def amendment(recipe: Recipe, changes: Mapping[str, Any], state: RunState, chain
                 f"{path}: is fixed by the first entry of the run's log; training.epochs and optimizer.* can change"
                 f"{cure or '. For another value begin a new run'}"
             )
-    recipe_optimizer(after, begin.lines)  # or it is none
+    recipe_optimizer(after, begin.examples)  # or it is none
     same = after.optimizer == recipe.optimizer
     epochs = after.training.epochs if "training.epochs" in changes else state.epochs
     if not changes or (same and epochs == state.epochs):

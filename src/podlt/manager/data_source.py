@@ -59,7 +59,7 @@ class DataFiles(msgspec.Struct, frozen=True):
     test: Path | None
 
     def prepared(self, spec: DataSpec, cache: Path | None, progress: Progress | None) -> Prepared:
-        """The prepared lines. Errors as `prepare`."""
+        """The prepared examples. Errors as `prepare`."""
         test = str(self.test) if self.test is not None else None
         return prepare(msgspec.structs.replace(spec, source=str(self.source), test=test), cache, progress)
 

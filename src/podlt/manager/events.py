@@ -74,7 +74,7 @@ class Started(Event, frozen=True, tag="started"):
         workers: how many are there.
         processes: in how many processes.
         parameters: how many numbers are trained.
-        lines: of the training set.
+        examples: of the training set.
         epochs: in all.
         rounds: in all, if nobody leaves.
         resumed: whether the run had begun before.
@@ -85,7 +85,7 @@ class Started(Event, frozen=True, tag="started"):
     workers: int
     processes: int
     parameters: int
-    lines: int
+    examples: int
     epochs: int
     rounds: int
     resumed: bool
@@ -94,7 +94,7 @@ class Started(Event, frozen=True, tag="started"):
     def lines_for_people(self) -> list[str]:
         """It as a line."""
         return [
-            f"{'resuming' if self.resumed else 'training'}: {counted(self.lines, 'line')}, "
+            f"{'resuming' if self.resumed else 'training'}: {counted(self.examples, 'example')}, "
             f"{counted(self.epochs, 'epoch')}, {counted(self.parameters, 'parameter')}, "
             f"{counted(self.workers, 'worker')} in {counted(self.processes, 'process', 'es')} -> {self.path}"
         ]
@@ -107,18 +107,18 @@ class RoundDone(Event, frozen=True, tag="round"):
         round: its number, from 0.
         rounds: how many there will be with the workers that are left.
         epoch: from 0.
-        loss: the mean over its lines.
-        lines: how many it trained on.
+        loss: the mean over its examples.
+        examples: how many it trained on.
         seconds: that it took.
         workers: how many are left.
-        checked: how many fragments were compared.
+        checked: how many shards were compared.
     """
 
     round: int
     rounds: int
     epoch: int
     loss: float
-    lines: int
+    examples: int
     seconds: float
     workers: int
     checked: int
@@ -159,11 +159,11 @@ class Clipped(Event, frozen=True, tag="clipped"):
 
     Attributes:
         round: in which.
-        fragments: whose.
+        shards: whose.
     """
 
     round: int
-    fragments: list[int]
+    shards: list[int]
 
 
 class Withdrawn(Event, frozen=True, tag="withdrawn"):

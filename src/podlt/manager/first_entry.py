@@ -17,22 +17,22 @@ MOST_ROUNDS, MANY_ROUNDS = 20_000_000, 1_000_000
 word."""
 
 
-def chain_length(recipe: Recipe, lines: int) -> int:
+def chain_length(recipe: Recipe, examples: int) -> int:
     """How many secrets a run needs at most.
 
     Args:
-        recipe: says how many epochs, and lines a round.
-        lines: of the training set.
+        recipe: says how many epochs, and examples a round.
+        examples: of the training set.
 
     Raises:
         UsageError: more than a chain can have.
     """
     training = recipe.training
-    rounds = cut_of(recipe, lines).most_rounds(training.epochs)
+    rounds = cut_of(recipe, examples).most_rounds(training.epochs)
     if rounds > MOST_ROUNDS:
         raise UsageError(
             f"training: {training.epochs:,} epochs are {rounds:,} rounds, and a run has at most {MOST_ROUNDS:,}: "
-            "fewer epochs, or larger blocks"
+            "fewer epochs, or larger batches"
         )
     return rounds
 
@@ -104,7 +104,7 @@ def first_entry(
         data=data.train.digest,
         test=data.test.digest if data.test is not None else e.NO_TEST,
         parameters=parameters,
-        lines=data.train.lines,
+        examples=data.train.examples,
         chain_end=chain.end,
-        **msgspec.structs.asdict(terms_of(recipe, data.train.lines)),
+        **msgspec.structs.asdict(terms_of(recipe, data.train.examples)),
     )

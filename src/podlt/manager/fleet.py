@@ -13,7 +13,7 @@ TOO_SLOW = "too slow: the others would do more without it; it may come back in a
 
 
 MOST_BYTES = 2**29
-"""Of the updates and lines of its tasks of a round, that a worker is asked to keep."""
+"""Of the updates and examples of its tasks of a round, that a worker is asked to keep."""
 
 
 class FleetKeeper:
@@ -24,7 +24,7 @@ class FleetKeeper:
         engine: measures.
         let_go: withdraws a worker, which may come back later.
         listener: hears of levels.
-        least_lines: that a task can have.
+        least_examples: that a task can have.
         task_bytes: that a worker keeps of a task until the round's end.
         is_equal: whether all shares stay equal, and nobody is let go.
     """
@@ -36,12 +36,12 @@ class FleetKeeper:
         let_go: Callable[[int, str], None],
         listener: ev.Listener,
         *,
-        least_lines: int = 1,
+        least_examples: int = 1,
         task_bytes: int = 1,
         is_equal: bool = False,
     ) -> None:
         self._manager, self._engine, self._let_go, self._listener = manager, engine, let_go, listener
-        self._least_lines, self._most_tasks = least_lines, max(1, MOST_BYTES // task_bytes)
+        self._least_examples, self._most_tasks = least_examples, max(1, MOST_BYTES // task_bytes)
         self._is_equal = is_equal or manager.state.options.votes
         self._judge = PaceJudge()
 
@@ -60,8 +60,8 @@ class FleetKeeper:
         state = self._manager.state
         if self._is_equal or state.pending_levels or state.begin is None or state.trained:
             return
-        tail = state.begin.lines % state.begin.block_lines or state.begin.lines
-        limits = CutLimits(tail, self._least_lines, self._most_tasks)
+        tail = state.begin.examples % state.begin.batch_size or state.begin.examples
+        limits = CutLimits(tail, self._least_examples, self._most_tasks)
         for worker in self._judge.costly(limits):
             if state.is_active(worker) and state.active_count > max(2, state.options.min_workers):
                 self._judge.released(worker)

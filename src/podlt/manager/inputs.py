@@ -90,7 +90,7 @@ def load_inputs(
                 raise
             raise NotCheckedError(str(error)) from error  # a figure keeps no run from being resumed
 
-    optimizer = recipe_optimizer(recipe, data.train.lines)
+    optimizer = recipe_optimizer(recipe, data.train.examples)
     module = unwrapped(model) if model is not None else build_model(recipe, data.train.info, code)
     optimizer.require_names([name for name, _ in module.named_parameters()])
     return RunInputs(

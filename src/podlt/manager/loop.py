@@ -19,7 +19,7 @@ from podlt.log.merkle import Tree
 from podlt.manager import events as ev
 from podlt.manager.aggregates import AggregateKeeper
 from podlt.manager.amendments import Amendment
-from podlt.manager.blocks import BlockReader
+from podlt.manager.batches import BatchReader
 from podlt.manager.directory import RunDirectory
 from podlt.manager.ending import Ending
 from podlt.manager.fleet import FleetKeeper
@@ -32,7 +32,7 @@ from podlt.manager.weights import Weights
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import TreeSize
-from podlt.protocol.plan import Upcoming, lines_seen
+from podlt.protocol.plan import Upcoming, examples_seen
 from podlt.recipe import Recipe
 from podlt.store.log_store import LogStore
 from podlt.store.round_figures import RoundFigures
@@ -57,13 +57,13 @@ class Trainer:
         held: the credits that the run's owner holds as a key's deposit.
         operator: who runs a key's worker, by its invitation.
         referee: executes what no comparison can decide.
-        dataset: the lines.
+        dataset: the examples.
         tree: of the log's entries so far.
         store: of the log.
         key: signs tree heads.
         evaluator: measures the parameters.
         ending: is told every event, and says whether the run is to end early.
-        least_lines: that a task can have.
+        least_examples: that a task can have.
         witnesses: are asked to cosign tree heads.
     """
 
@@ -84,25 +84,25 @@ class Trainer:
         key: SigningKey,
         evaluator: Evaluator,
         ending: Ending,
-        least_lines: int = 1,
+        least_examples: int = 1,
         witnesses: WitnessAsker,
     ) -> None:
         assert manager.state.begin is not None
         self._recipe, self.manager, self._tree = recipe, manager, tree
         self.weights, self.engine, self._listener, self._evaluator = weights, engine, ending.tell, evaluator
         self._ending = ending
-        self._lines, self._convicted = manager.state.begin.lines, False
+        self._examples, self._convicted = manager.state.begin.examples, False
         self._witnesses = witnesses
         self._writer = LogWriter(store, tree, key, witnesses.publish)
         self._files = RoundFiles(directory, recipe.training, weights, key)
         self.members = Membership(
             manager, engine, ending.tell, head=self.head, held=held, operator=operator, ending=ending.is_asked
         )
-        self.blocks = BlockReader(dataset, engine, manager.state.begin.seed)
+        self.batches = BatchReader(dataset, engine, manager.state.begin.seed)
         self._driver = RoundDriver(manager, engine, referee, weights, ending.tell)
-        block_bytes = recipe.training.block_lines * sum(field.row_bytes for field in dataset.fields)
-        size, equal = weights.update_layout.nbytes + block_bytes, recipe.protocol.shares == "equal"
-        about: dict[str, Any] = {"least_lines": least_lines, "task_bytes": size, "is_equal": equal}
+        batch_bytes = recipe.training.batch_size * sum(field.row_bytes for field in dataset.fields)
+        size, equal = weights.update_layout.nbytes + batch_bytes, recipe.protocol.shares == "equal"
+        about: dict[str, Any] = {"least_examples": least_examples, "task_bytes": size, "is_equal": equal}
         self._fleet = FleetKeeper(manager, engine, self.members.let_go, ending.tell, **about)
         self._aggregates: AggregateKeeper | None = None
         if engine.aggregates:
@@ -126,7 +126,7 @@ class Trainer:
             StorageError: the last round could not be written.
         """
         with ExitStack() as ending:
-            for part in (self._witnesses, self._writer, self.blocks, self._driver):  # the last one first
+            for part in (self._witnesses, self._writer, self.batches, self._driver):  # the last one first
                 ending.callback(part.close)
 
     def amend(self, amendment: Amendment) -> None:
@@ -142,7 +142,7 @@ class Trainer:
             TooFewWorkersError: the run was stopped, and can be resumed with more workers.
             DivergedError: the run was stopped, as the parameters are not finite any more.
             EngineError: the run was stopped, as the engine cannot go on; it can be resumed.
-            UsageError: a line of the data is none that the model takes.
+            UsageError: an example of the data is none that the model takes.
             StorageError: a file cannot be written; everything up to the last whole round is on the disk.
         """
         started = time.perf_counter()
@@ -228,20 +228,20 @@ class Trainer:
     def round(self, plan: Upcoming) -> None:
         """Runs one round, and has it written."""
         started = time.perf_counter()
-        block, levels = self.blocks.get(plan), self._fleet.levels()
-        assignments = self.manager.open(plan, block.fragments)
+        batch, levels = self.batches.get(plan), self._fleet.levels()
+        assignments = self.manager.open(plan, batch.shards)
         self._expect(plan)
-        self._driver.collect(block, assignments)
+        self._driver.collect(batch, assignments)
         verdicts, average = self._driver.judge()
         applied = self._applied_fakes()
         number = self.manager.state.round
-        self.weights.apply(average.data, lines_seen(self._lines, plan.epoch, plan.offset))
+        self.weights.apply(average.data, examples_seen(self._examples, plan.epoch, plan.offset))
         if infinite := self.weights.infinite():
             raise DivergedError(f"round {number}: {infinite} not finite after the update: lower the learning rate")
-        clipped = [e.ClippedPart(scale.fragment, scale.part, scale.exponent) for scale in average.scales]
+        clipped = [e.ClippedPart(scale.shard, scale.part, scale.exponent) for scale in average.scales]
         self.manager.apply(average.digest(), self.weights.digest(), average.loss, clipped)
         if clipped:
-            self._listener(ev.Clipped(round=number, fragments=sorted({each.fragment for each in clipped})))
+            self._listener(ev.Clipped(round=number, shards=sorted({each.shard for each in clipped})))
         if self._aggregates is not None:
             self._aggregates.round(self.manager.state.revealed, self._driver.applied, average)
         self._pay(verdicts)
@@ -254,14 +254,14 @@ class Trainer:
         self._tell_figures(plan, number, metrics)
 
     def _expect(self, plan: Upcoming) -> None:
-        """Reads the next round's lines while this one is computed, as they are if nobody leaves."""
-        offset, epoch, state = plan.offset + plan.lines, plan.epoch, self.manager.state
+        """Reads the next round's examples while this one is computed, as they are if nobody leaves."""
+        offset, epoch, state = plan.offset + plan.examples, plan.epoch, self.manager.state
         assert state.begin is not None
-        if offset == state.begin.lines:
+        if offset == state.begin.examples:
             offset, epoch = 0, epoch + 1
         if epoch == state.epochs:
             return
-        self.blocks.expect(state.plan_after(epoch, offset))
+        self.batches.expect(state.plan_after(epoch, offset))
 
     def _pay(self, verdicts: list[e.Verdict]) -> None:
         number = self.manager.state.round
@@ -301,7 +301,7 @@ class Trainer:
                 rounds=number + 1 + left,
                 epoch=plan.epoch,
                 loss=loss,
-                lines=plan.lines,
+                examples=plan.examples,
                 seconds=seconds,
                 workers=len(state.active()),
                 checked=checked,
@@ -354,9 +354,9 @@ class Trainer:
         if state.trained:
             return 0
         seats, usual = max(state.options.min_workers, state.roster.weights.total), state.roster.weights.usual
-        size = state.begin.cut.next_lines(0, seats - state.options.least_spares(seats), usual)
-        return -(-(state.begin.lines - state.offset) // size) + (state.epochs - state.epoch - 1) * -(
-            -state.begin.lines // size
+        size = state.begin.cut.next_examples(0, seats - state.options.least_spares(seats), usual)
+        return -(-(state.begin.examples - state.offset) // size) + (state.epochs - state.epoch - 1) * -(
+            -state.begin.examples // size
         )
 
     def _applied_fakes(self) -> list[int]:

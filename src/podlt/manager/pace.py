@@ -47,39 +47,39 @@ LOWEST, HIGHEST = -5, 5
 
 
 EXTRA = 0.25
-"""Of a task's lines, what it costs besides, until it was measured."""
+"""Of a task's examples, what it costs besides, until it was measured."""
 
 
 class _Done(NamedTuple):
-    """What a worker did in a round: so many lines in so many tasks and seconds."""
+    """What a worker did in a round: so many examples in so many tasks and seconds."""
 
-    lines: float
+    examples: float
     tasks: int
     seconds: float
 
     def rate(self, extra: float) -> float:
-        """Lines a second, if each task costs so many more than it has."""
-        return (self.lines + extra * self.tasks) / self.seconds
+        """Examples a second, if each task costs so many more than it has."""
+        return (self.examples + extra * self.tasks) / self.seconds
 
 
 class CutLimits(NamedTuple):
     """How finely a round can be cut.
 
     Attributes:
-        tail: lines of the shortest round there is.
-        least_lines: that a task can have.
+        tail: examples of the shortest round there is.
+        least_examples: that a task can have.
         most_tasks: that a worker can have.
     """
 
     tail: int
-    least_lines: int = 1
+    least_examples: int = 1
     most_tasks: int = 2**SPREAD
 
-    def allow(self, levels: Mapping[int, int], lines: int) -> bool:
-        """Whether rounds of so many lines can be cut for these levels."""
+    def allow(self, levels: Mapping[int, int], examples: int) -> bool:
+        """Whether rounds of so many examples can be cut for these levels."""
         weights = SeatWeights(Counter(levels.values()))
-        shortest = max(1, min(self.tail, lines) // weights.total)
-        fits = shortest >= self.least_lines and weights.total <= lines
+        shortest = max(1, min(self.tail, examples) // weights.total)
+        fits = shortest >= self.least_examples and weights.total <= examples
         return fits and max(weights.of(level) for level in levels.values()) <= self.most_tasks
 
 
@@ -91,12 +91,12 @@ class PaceJudge:
         self._by_size: defaultdict[int, defaultdict[int, deque[float]]] = defaultdict(
             lambda: defaultdict(lambda: deque(maxlen=WINDOW))
         )
-        """Worker -> lines of a task -> the seconds that it took, of late."""
+        """Worker -> examples of a task -> the seconds that it took, of late."""
 
         self._quickest: dict[int, float] = {}
         """Of whom less time was expected: the least that it took since."""
 
-        self._lines: deque[int] = deque(maxlen=WINDOW)
+        self._examples: deque[int] = deque(maxlen=WINDOW)
         self._idle: dict[int, deque[float]] = {}
         """Number of tasks -> how long rounds with so many took besides waiting for workers."""
 
@@ -121,7 +121,7 @@ class PaceJudge:
             seconds: the whole round's.
             levels: of its workers, as they were in it.
         """
-        lines, tasks = sum(pace.lines for pace in paces), sum(pace.tasks for pace in paces)
+        examples, tasks = sum(pace.examples for pace in paces), sum(pace.tasks for pace in paces)
         idle = seconds - max((pace.seconds for pace in paces), default=0.0)
         met = [pace for pace in paces if pace.worker in self._met]
         self._met.update(pace.worker for pace in paces)
@@ -133,18 +133,18 @@ class PaceJudge:
             return
         if any(self._levels.get(worker, level) != level for worker, level in levels.items()):
             self._done.clear()
-            self._lines.clear()
+            self._examples.clear()
             self._streaks.clear()
             self._quickest.clear()
         self._levels = dict(levels)
         for pace in met:
             tasks_done = (pace.tasks - pace.missed) or pace.tasks
             took = max(self._silent[pace.worker] or pace.seconds, 1e-6)
-            done = _Done(pace.lines * tasks_done / pace.tasks, tasks_done, took)
+            done = _Done(pace.examples * tasks_done / pace.tasks, tasks_done, took)
             self._done.setdefault(pace.worker, deque(maxlen=WINDOW)).append(done)
             if not pace.missed:
-                self._by_size[pace.worker][round(done.lines / done.tasks)].append(took / tasks_done)
-        self._lines.append(lines)
+                self._by_size[pace.worker][round(done.examples / done.tasks)].append(took / tasks_done)
+        self._examples.append(examples)
         self._idle.setdefault(tasks, deque(maxlen=WINDOW)).append(idle)
         self._find_stubborn(met)
         costly = [worker for worker in self._costly(met, idle) if self._grace.get(worker, 0.0) <= 0]
@@ -157,15 +157,15 @@ class PaceJudge:
         Args:
             limits: of how finely a round can be cut.
         """
-        needed = MIN_GAIN if len(self._lines) >= ROUNDS else LARGE_GAIN
-        found = self._best(limits, needed) if len(self._lines) >= ROUNDS_IF_LARGE else {}
+        needed = MIN_GAIN if len(self._examples) >= ROUNDS else LARGE_GAIN
+        found = self._best(limits, needed) if len(self._examples) >= ROUNDS_IF_LARGE else {}
         changed = {worker: level for worker, level in found.items() if level != self._levels[worker]}
         if changed:
             self._streaks.clear()
             rates, weights = self._medians(), SeatWeights(Counter(found.values()))
-            each, extra = median(self._lines) / weights.total, self._extra()
+            each, extra = median(self._examples) / weights.total, self._extra()
             before = SeatWeights(Counter(self._levels.values()))
-            longest = median(self._lines) / before.total
+            longest = median(self._examples) / before.total
             lowered = [worker for worker, level in changed.items() if level < self._levels[worker]]
             self._grace = {w: GRACE * before.of(self._levels[w]) * (longest + extra) / rates[w] for w in lowered}
             self._expected = {worker: weights.of(found[worker]) * (each + extra) / rates[worker] for worker in lowered}
@@ -201,23 +201,23 @@ class PaceJudge:
             needed: how much more must be done in a second.
             last: how many rounds count.
         """
-        rates, lines = self._medians(last), median(self._lines) if self._lines else 0.0
+        rates, examples = self._medians(last), median(self._examples) if self._examples else 0.0
         known = {worker: level for worker, level in self._levels.items() if worker in rates}
         if len(known) < max(2, len(self._levels)):
             return {}
         now = self._seconds(known, rates)
-        if now <= (1 + needed) * lines / sum(rates.values()):
+        if now <= (1 + needed) * examples / sum(rates.values()):
             return {}
         best, best_seconds = known, now
         for levels in _candidates(rates):
-            seconds = self._seconds(levels, rates) if limits.allow(levels, int(lines)) else math.inf
+            seconds = self._seconds(levels, rates) if limits.allow(levels, int(examples)) else math.inf
             if seconds < 0.98 * best_seconds:
                 best, best_seconds = levels, seconds
         if now <= max((1 + needed) * best_seconds, best_seconds + MIN_SECONDS):
             return {}
         step = {worker: min(level, known[worker] + 1) for worker, level in best.items()}
         usual = 2 * sum(level >= 0 for level in step.values()) >= len(step)
-        allowed = usual and limits.allow(step, int(lines)) and self._seconds(step, rates) <= now
+        allowed = usual and limits.allow(step, int(examples)) and self._seconds(step, rates) <= now
         return step if allowed and self._is_steady(best, known, needed, last) else {}
 
     def _is_steady(self, levels: Mapping[int, int], known: Mapping[int, int], needed: float, last: int) -> bool:
@@ -229,13 +229,13 @@ class PaceJudge:
         return sum(better) >= STEADY * count
 
     def _medians(self, last: int = WINDOW) -> dict[int, float]:
-        """Worker -> its lines a second, those that its tasks cost besides included."""
+        """Worker -> its examples a second, those that its tasks cost besides included."""
         extra = self._extra()
         present = {worker: list(done)[-last:] for worker, done in self._done.items() if worker in self._levels}
         return {worker: median(one.rate(extra) for one in done) for worker, done in present.items()}
 
     def _extra(self) -> float:
-        """How many lines a task costs besides its own, by tasks of different size; until then a share of them."""
+        """How many examples a task costs besides its own, by tasks of different size; until then a share of them."""
         found = []
         for sizes in self._by_size.values():
             known = sorted(size for size, seconds in sizes.items() if len(seconds) > 1)
@@ -244,12 +244,12 @@ class PaceJudge:
                 costs = (known[-1] * short - known[0] * long) / (long - short) if long > short else math.inf
                 found.append(min(max(0.0, costs), 10.0 * known[-1]))
         tasks = SeatWeights(Counter(self._levels.values())).total
-        return median(found) if found else EXTRA * median(self._lines) / tasks if self._lines else 0.0
+        return median(found) if found else EXTRA * median(self._examples) / tasks if self._examples else 0.0
 
     def _seconds(self, levels: Mapping[int, int], rates: Mapping[int, float]) -> float:
         """How long a round would take."""
         weights = SeatWeights(Counter(levels.values()))
-        each = median(self._lines) / weights.total
+        each = median(self._examples) / weights.total
         extra = self._extra()
         longest = max(weights.of(level) * (each + extra) / rates[worker] for worker, level in levels.items())
         fewest, most = min(self._idle), max(self._idle)
@@ -264,20 +264,20 @@ class PaceJudge:
             if pace.worker not in self._expected or self._grace.get(pace.worker, 0.0) > 0:
                 continue
             quickest = self._quickest[pace.worker] = min(self._quickest.get(pace.worker, math.inf), pace.seconds)
-            if len(self._lines) >= PATIENCE and quickest > STUBBORN * max(self._expected[pace.worker], others):
+            if len(self._examples) >= PATIENCE and quickest > STUBBORN * max(self._expected[pace.worker], others):
                 self._stubborn.add(pace.worker)
 
     def _costly(self, paces: Sequence[WorkerPace], idle: float) -> list[int]:
         """Those without whom most more would be done in a second, if that is more by `HARM`."""
         slowest = sorted(paces, key=lambda pace: (-pace.seconds, pace.worker))
-        left = sum(pace.lines for pace in paces)
-        found, best, lines = list[int](), 1 + HARM, left
+        left = sum(pace.examples for pace in paces)
+        found, best, examples = list[int](), 1 + HARM, left
         for count in range(1, max(2, len(slowest) // 3 + 1)):
             last, others = slowest[count - 1], slowest[count].seconds if count < len(slowest) else 0.0
-            left -= last.lines
+            left -= last.examples
             if not left or not others:
                 break
-            gain = (slowest[0].seconds + idle) / (others * lines / left + idle)
+            gain = (slowest[0].seconds + idle) / (others * examples / left + idle)
             if gain > best and (last.seconds > FAR * others or last.worker in self._stubborn):
                 found, best = [pace.worker for pace in slowest[:count]], gain
         return found

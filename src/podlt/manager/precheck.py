@@ -20,7 +20,7 @@ from podlt.program.layout import update_layout
 from podlt.recipe import Recipe
 
 TRIED = 2
-"""Lines of the task that is tried: BatchNorm needs two."""
+"""Examples of the task that is tried: BatchNorm needs two."""
 
 
 def try_inputs(inputs: RunInputs, recipe: Recipe, directory: Path, listener: ev.Listener) -> UsageError | None:
@@ -42,33 +42,33 @@ def try_inputs(inputs: RunInputs, recipe: Recipe, directory: Path, listener: ev.
     if missing:
         raise UsageError(f"evaluation.metrics: {'; '.join(missing.values())}")
     train = inputs.data.train
-    text, tight = try_disk(directory, inputs.model, recipe, train.lines)
+    text, tight = try_disk(directory, inputs.model, recipe, train.examples)
     if text:
         listener(ev.Notice(what=text) if tight else ev.Preparing(what=text))
-    listener(ev.Preparing(what="trying the evaluation on a few lines"))
+    listener(ev.Preparing(what="trying the evaluation on a few examples"))
     evaluator = Evaluator.of(inputs.model, inputs.loss, inputs.metrics, inputs.data)
     return try_evaluation(evaluator, train, recipe)
 
 
-def try_task(captured: Captured, executor: TaskExecutor, lines: Mapping[str, torch.Tensor]) -> None:
-    """Executes a task of two lines, as workers will: an arithmetic may lack what the captured operations ask of it.
+def try_task(captured: Captured, executor: TaskExecutor, examples: Mapping[str, torch.Tensor]) -> None:
+    """Executes a task of two examples, as workers will: an arithmetic may lack what the captured operations ask of it.
 
     Args:
         captured: the program, and the parameters that the run begins with.
         executor: of its tasks.
-        lines: of the data.
+        examples: of the data.
 
     Raises:
         UnsupportedError: the arithmetic cannot compute it; says which operation.
     """
     out = np.zeros(update_layout(captured.program).nbytes, np.uint8)
-    few = {name: value[:TRIED].clone() for name, value in lines.items()}
+    few = {name: value[:TRIED].clone() for name, value in examples.items()}
     try:
         with one_thread():
             executor(captured.state, few, bytes(32), out)
     except UnsupportedError:
         raise
-    except PodltError:  # a line that is out of range, a loss that is not finite: the first round says more of it
+    except PodltError:  # an example that is out of range, a loss that is not finite: the first round says more of it
         return
 
 

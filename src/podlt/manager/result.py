@@ -62,9 +62,10 @@ class Result(msgspec.Struct, frozen=True):
 
     @property
     def history(self) -> DataFrame:
-        """A line a round: epoch, loss, lines, workers, convictions, seconds, and the figures of held-out lines.
+        """An example a round: epoch, loss, examples, workers, convictions, seconds, and the figures of held-out
+        examples.
 
-        Figures are in the line of the round after which they were taken, and NaN in the others.
+        Figures are in the example of the round after which they were taken, and NaN in the others.
 
         Raises:
             MissingPackageError: pandas is not installed.
@@ -93,7 +94,7 @@ class Result(msgspec.Struct, frozen=True):
         return f"<table>{rows}</table>"
 
     def predict(self, data: Any, id: Column | None = None) -> Predictions:
-        """Predictions for new lines. Arguments and errors: as `podlt.inference.predictor.Predictor.predict`."""
+        """Predictions for new examples. Arguments and errors: as `podlt.inference.predictor.Predictor.predict`."""
         return Predictor(read_description(self.run), self.model).predict(data, id)
 
 

@@ -17,7 +17,7 @@ from podlt.manager.directory import RunDirectory
 from podlt.manager.weights import Weights
 from podlt.program.ir import Program
 from podlt.protocol import entries as e
-from podlt.protocol.plan import lines_seen
+from podlt.protocol.plan import examples_seen
 from podlt.protocol.rules import RunState
 from podlt.recipe import recipe_digest
 from podlt.store.log_store import LogStore
@@ -28,7 +28,7 @@ class AppliedRound(msgspec.Struct, frozen=True):
     """What the log says of a round's update: digests of the average and of the parameters after it.
 
     Attributes:
-        seen: lines that were seen before it, in all epochs.
+        seen: examples that were seen before it, in all epochs.
     """
 
     round: int
@@ -55,7 +55,7 @@ def replay_log(store: LogStore) -> tuple[RunState, list[AppliedRound], Tree]:
         tree.append(leaf)
         if isinstance(entry, e.Apply):
             assert state.begin is not None and state.current is not None
-            seen = lines_seen(state.begin.lines, state.current.open.epoch, state.current.open.offset)
+            seen = examples_seen(state.begin.examples, state.current.open.epoch, state.current.open.offset)
             applied.append(AppliedRound(entry.round, seen, entry.update, entry.parameters))
     heads = store.heads()
     if state.begin is None or not heads:
@@ -92,7 +92,7 @@ def check_documents(begin: e.Begin, recipe: bytes, program: Program, dataset: Da
     named = {
         PROGRAM: (begin.program, program.digest),
         RECIPE: (begin.recipe, recipe_digest(recipe)),
-        "the data's lines": (begin.data, dataset.digest),
+        "the data's examples": (begin.data, dataset.digest),
     }
     for what, (expected, actual) in named.items():
         if expected != actual:

@@ -19,7 +19,7 @@ from podlt.engine.local import frames
 from podlt.errors import DivergedError, EngineError, PeerError, PodltError, UsageError
 from podlt.execution.task_executor import TaskExecutor, as_batch, one_thread
 from podlt.manager import events as ev
-from podlt.manager.blocks import Block
+from podlt.manager.batches import RoundBatch
 from podlt.manager.weights import Average, Weights
 from podlt.program.outliers import OutlierBudget
 from podlt.protocol.entries import Verdict
@@ -55,7 +55,7 @@ class RoundDriver:
         listener: hears of withdrawals and replaced processes.
 
     Attributes:
-        applied: the updates of the last round that was judged, one a fragment, until their slots are used again.
+        applied: the updates of the last round that was judged, one a shard, until their slots are used again.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class RoundDriver:
         self._threads.shutdown()
         self._executing.shutdown(cancel_futures=True)
 
-    def collect(self, block: Block, assignments: Sequence[Assignment]) -> None:
+    def collect(self, batch: RoundBatch, assignments: Sequence[Assignment]) -> None:
         """Has the tasks executed; returns when every commitment is in and opened, and nobody writes updates any more.
 
         Raises:
@@ -92,9 +92,9 @@ class RoundDriver:
             EngineError: processes die again and again.
         """
         self.figures = RoundTimings()
-        self._block = block
+        self._batch = batch
         self._tasks = {(a.seat, a.holder): a for a in assignments}
-        self._engine.deal(block.buffer, block.plan.lines, block.bounds, assignments)
+        self._engine.deal(batch.buffer, batch.plan.examples, batch.bounds, assignments)
         for left in self._own.values():  # of a round that could not be ended
             left.cancel()
         self._own = {f: self._executing.submit(self._execute, f) for f in self._manager.roles.own}
@@ -123,10 +123,10 @@ class RoundDriver:
         first = self._first_copies()
         updates = [self._slot(copy) for copy in first]
         average = self._average(updates)
-        for fragment in self._suspects(updates, average):
-            manager.suspect(fragment)
-        own = {fragment: self._executed_own(fragment) for fragment in manager.to_execute()}
-        digests = {fragment: crypto.blob_digest(update.data) for fragment, update in own.items()}
+        for shard in self._suspects(updates, average):
+            manager.suspect(shard)
+        own = {shard: self._executed_own(shard) for shard in manager.to_execute()}
+        digests = {shard: crypto.blob_digest(update.data) for shard, update in own.items()}
         self._look_at_outliers(average.squares, own, digests)
         verdicts = manager.judge(digests)
         chosen = manager.uploads()
@@ -136,7 +136,7 @@ class RoundDriver:
         if not average.finite:
             raise DivergedError(
                 f"round {manager.state.round}: the loss or a gradient is not finite, in the manager's own "
-                "execution as well: lower the learning rate, or look at the lines of this block"
+                "execution as well: lower the learning rate, or look at the examples of this batch"
             )
         self.applied = updates
         self.figures.proof += time.perf_counter() - started
@@ -148,61 +148,61 @@ class RoundDriver:
         """Executes what is far larger than the other updates; adds it to what was executed, and its digest."""
         answers = self._manager.state.revealed.answers
 
-        def is_false(fragment: int) -> bool:
-            return any(result != digests[fragment] for result in answers[fragment].values())
+        def is_false(shard: int) -> bool:
+            return any(result != digests[shard] for result in answers[shard].values())
 
-        def execute(fragment: int) -> bool:
-            own[fragment] = self._executed_own(fragment)
-            digests[fragment] = crypto.blob_digest(own[fragment].data)
-            self._manager.suspect(fragment)
-            return is_false(fragment)
+        def execute(shard: int) -> bool:
+            own[shard] = self._executed_own(shard)
+            digests[shard] = crypto.blob_digest(own[shard].data)
+            self._manager.suspect(shard)
+            return is_false(shard)
 
-        self._outliers.look(squares, {fragment: is_false(fragment) for fragment in digests}, execute)
+        self._outliers.look(squares, {shard: is_false(shard) for shard in digests}, execute)
 
     def _average(self, updates: Sequence[np.ndarray]) -> Average:
-        return self._weights.average(updates, self._lines(), self._manager.state.options.clip)
+        return self._weights.average(updates, self._examples(), self._manager.state.options.clip)
 
-    def _executed_own(self, fragment: int) -> np.ndarray:
-        """What the manager finds for a fragment; for some it began when the round did."""
-        begun, number = self._own.pop(fragment, None), self._manager.state.round
+    def _executed_own(self, shard: int) -> np.ndarray:
+        """What the manager finds for a shard; for some it began when the round did."""
+        begun, number = self._own.pop(shard, None), self._manager.state.round
         try:
-            return begun.result() if begun is not None else self._execute(fragment)
+            return begun.result() if begun is not None else self._execute(shard)
         except DivergedError as error:
             raise DivergedError(f"round {number}: {error}: lower the learning rate") from None
         except FAILURES as error:
             raise EngineError(
-                f"round {number}: the manager's own execution of fragment {fragment} fails, where a worker's did not: "
+                f"round {number}: the manager's own execution of shard {shard} fails, where a worker's did not: "
                 f"{error}; resume the run on a machine that can execute its tasks"
             ) from error
 
     def _first_copies(self) -> list[Copy | None]:
-        """For each fragment the first result: what is applied unless a verdict says otherwise."""
+        """For each shard the first result: what is applied unless a verdict says otherwise."""
         round = self._manager.state.revealed
         first: dict[int, Copy | None] = {}
         for copy in sorted(round.results):
             first.setdefault(round.roles.seats[copy[0]], copy)
-        return [first[fragment] for fragment in range(len(self._block.fragments))]
+        return [first[shard] for shard in range(len(self._batch.shards))]
 
     def _suspects(self, updates: Sequence[np.ndarray], average: Average) -> list[int]:
-        """The fragments that the manager must execute itself, so that nobody stops or undoes a round by one update.
+        """The shards that the manager must execute itself, so that nobody stops or undoes a round by one update.
 
         Wherever results differ, all of them must be finite, or two that agree on a NaN would outvote an honest third.
-        Where finite updates add up to something infinite, every fragment is suspect.
+        Where finite updates add up to something infinite, every shard is suspect.
         """
         round, is_finite = self._manager.state.revealed, self._weights.is_finite
-        found = set(self._weights.odd_divisors(updates, self._lines(), self._manager.state.options.clip))
+        found = set(self._weights.odd_divisors(updates, self._examples(), self._manager.state.options.clip))
         if not average.finite:
-            found |= {fragment for fragment, update in enumerate(updates) if not is_finite(update)}
-        differing = {fragment for fragment, results in round.answers.items() if len(set(results.values())) > 1}
+            found |= {shard for shard, update in enumerate(updates) if not is_finite(update)}
+        differing = {shard for shard, results in round.answers.items() if len(set(results.values())) > 1}
         for copy in round.results:
-            fragment = round.roles.seats[copy[0]]
-            if fragment in differing and not is_finite(self._slot(copy)):
-                found.add(fragment)
+            shard = round.roles.seats[copy[0]]
+            if shard in differing and not is_finite(self._slot(copy)):
+                found.add(shard)
         return sorted(found) if found or average.finite else list(range(len(updates)))
 
-    def _lines(self) -> list[int]:
-        """How many lines each fragment has."""
-        return [stop - start for start, stop in self._block.bounds]
+    def _examples(self) -> list[int]:
+        """How many examples each shard has."""
+        return [stop - start for start, stop in self._batch.bounds]
 
     def _slot(self, copy: Copy | None) -> np.ndarray:
         assert copy is not None
@@ -244,14 +244,14 @@ class RoundDriver:
         if task is None:
             return
         try:
-            self._execute(task.fragment)
+            self._execute(task.shard)
         except DivergedError as error:
             raise DivergedError(f"round {event.round}: {error}: lower the learning rate") from None
         except FAILURES as error:
-            start, stop = self._block.bounds[task.fragment]
+            start, stop = self._batch.bounds[task.shard]
             raise UsageError(
-                f"round {event.round}: the training step fails on {stop - start} lines of epoch "
-                f"{self._block.plan.epoch}: {error}"
+                f"round {event.round}: the training step fails on {stop - start} examples of epoch "
+                f"{self._batch.plan.epoch}: {error}"
             ) from None
         self._lose(event.holder, f"failed: {event.message[:1000]}")
 
@@ -275,15 +275,15 @@ class RoundDriver:
         again = [task for task in tasks if task is not None]
         self._tasks.update({(task.seat, task.holder): task for task in again})
         if again:
-            self._engine.deal(self._block.buffer, self._block.plan.lines, self._block.bounds, again, again=True)
+            self._engine.deal(self._batch.buffer, self._batch.plan.examples, self._batch.bounds, again, again=True)
 
-    def _execute(self, fragment: int) -> np.ndarray:
-        start, stop = self._block.bounds[fragment]
-        arrays = self._engine.block(self._block.buffer, self._block.plan.lines)
+    def _execute(self, shard: int) -> np.ndarray:
+        start, stop = self._batch.bounds[shard]
+        arrays = self._engine.batch(self._batch.buffer, self._batch.plan.examples)
         batch = as_batch({name: values[start:stop] for name, values in arrays.items()})
         out = np.zeros(self._weights.update_layout.nbytes, np.uint8)
         with one_thread():
-            self._referee(self._weights.views, batch, self._manager.state.task(fragment).randomness, out)
+            self._referee(self._weights.views, batch, self._manager.state.task(shard).randomness, out)
         return out
 
 

@@ -23,14 +23,14 @@ from podlt.inference.pretrained import write_configuration
 from podlt.log.merkle import Tree
 from podlt.manager import events as ev
 from podlt.manager.amendments import Optimizers, amendment
-from podlt.manager.capture_inputs import piece_lines, planned, task_lines, tried_lines
+from podlt.manager.capture_inputs import piece_examples, planned, task_examples, tried_examples
 from podlt.manager.directory import Entropy, RunDirectory, Settings
 from podlt.manager.ending import Ending
 from podlt.manager.first_entry import MANY_ROUNDS, chain_length, first_entry, naming_parameters, naming_torch
 from podlt.manager.inputs import RunInputs, load_inputs
 from podlt.manager.leftovers import drop_later_figures, require_untrained, write_trained
 from podlt.manager.loop import Trainer
-from podlt.manager.metrics.evaluation import batch_lines
+from podlt.manager.metrics.evaluation import batch_examples
 from podlt.manager.metrics.evaluator import Evaluator
 from podlt.manager.metrics.given import Metrics, naming_metrics
 from podlt.manager.metrics.stopping import deciding
@@ -42,7 +42,7 @@ from podlt.network.access.registry import Registry
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import state_layout
-from podlt.program.needs import least_lines
+from podlt.program.needs import least_examples
 from podlt.program.step import Loss
 from podlt.program.validate import validate
 from podlt.protocol import entries as e
@@ -139,19 +139,19 @@ class TrainingRun:
         Args:
             entropy: where secrets come from.
         """
-        length = chain_length(self.recipe, self._train.lines)
+        length = chain_length(self.recipe, self._train.examples)
         fault = try_inputs(self.inputs, self.recipe, self.directory.path, self._listener)
         check_machine(self.recipe, self._listener)
-        self._listener(ev.ProofPlanned(text=proof_line(self.recipe, self._train.lines)))
+        self._listener(ev.ProofPlanned(text=proof_line(self.recipe, self._train.examples)))
         self._listener(ev.Preparing(what="capturing the training step"))
         fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in self._train.fields]
         with self._place.ready(self.recipe.training.workers) as make:
-            lines = tried_lines(self.recipe, self._train)
-            captured = self._capture(fields, lines)
+            examples = tried_examples(self.recipe, self._train)
+            captured = self._capture(fields, examples)
             if fault is not None:
                 raise fault
-            program, notices = planned(captured, self.recipe, self._train.lines)
-            try_task(captured, self._executor(program), lines)
+            program, notices = planned(captured, self.recipe, self._train.examples)
+            try_task(captured, self._executor(program), examples)
             for notice in notices:
                 self._listener(ev.Preparing(what=notice))
             self.recipe = naming_torch(self.recipe, str(torch.__version__))
@@ -173,11 +173,11 @@ class TrainingRun:
                     self._tell_started(trainer, resumed=False)
                     yield trainer
 
-    def _capture(self, fields: list[FieldSpec], lines: Mapping[str, torch.Tensor]) -> Captured:
+    def _capture(self, fields: list[FieldSpec], examples: Mapping[str, torch.Tensor]) -> Captured:
         """The program, and the parameters that the run begins with."""
         train, arithmetic = self.inputs.data.train, self.recipe.program_arithmetic
-        most = piece_lines(self.recipe, train.lines)
-        return capture(self.inputs.model, self.inputs.loss, fields, arithmetic, lines, most)
+        most = piece_examples(self.recipe, train.examples)
+        return capture(self.inputs.model, self.inputs.loss, fields, arithmetic, examples, most)
 
     def _make(self, program: Program, entropy: Entropy) -> None:
         """Makes the directory, once nothing that the user gave can be wrong any more."""
@@ -259,7 +259,7 @@ class TrainingRun:
         check_documents(begin, self.directory.document(RECIPE), program, self._train)
         check_secrets(state, self.directory, workers=self._place.keeps_keys)
         self._remember_places()
-        optimizers = Optimizers(self.recipe, self._train.lines, state.amendments)
+        optimizers = Optimizers(self.recipe, self._train.examples, state.amendments)
         again = amendment(optimizers.recipe, changes, state, chain)
         complete = state.closed is not None and state.closed.outcome == "complete"
         if complete or again is not None:
@@ -285,7 +285,7 @@ class TrainingRun:
                     self.directory.model.unlink(missing_ok=True)
                 if again is not None:
                     trainer.amend(again)
-                    weights.use(Optimizers(self.recipe, self._train.lines, state.amendments).at(weights.steps))
+                    weights.use(Optimizers(self.recipe, self._train.examples, state.amendments).at(weights.steps))
                 trainer.members.begin(workers)
                 drop_later_figures(self.directory, state)
                 self._tell_started(trainer, resumed=True)
@@ -293,7 +293,7 @@ class TrainingRun:
             self._write_trained(weights, manager.state)
 
     def _write_trained(self, weights: Weights, state: RunState) -> None:
-        """Writes the model, and what it must know of its data to be given new lines."""
+        """Writes the model, and what it must know of its data to be given new examples."""
         write_trained(self.directory, self._program(), weights)
         train = self._train
         known = {"run": state.run, "parameters": state.parameters}
@@ -322,14 +322,14 @@ class TrainingRun:
     def _change(self, recipe: Recipe) -> None:
         """Takes another recipe before the first entry, and the optimiser whose schedule ends with its rounds."""
         self.recipe = recipe
-        self.inputs = msgspec.structs.replace(self.inputs, optimizer=recipe_optimizer(recipe, self._train.lines))
+        self.inputs = msgspec.structs.replace(self.inputs, optimizer=recipe_optimizer(recipe, self._train.examples))
 
     def _evaluator(self) -> Evaluator:
         return Evaluator.of(self.inputs.model, self.inputs.loss, self.inputs.metrics, self.inputs.data)
 
     def _program(self) -> Program:
         program = Program.from_bytes(self.directory.document(PROGRAM))
-        validate(program, lines=task_lines(self.recipe, self._train.lines))
+        validate(program, examples=task_examples(self.recipe, self._train.examples))
         return program
 
     # -- both --------------------------------------------------------------------------------------------------------
@@ -337,7 +337,7 @@ class TrainingRun:
     def _trainer(
         self, manager: Manager, weights: Weights, engine: Engine, program: Program, tree: Tree, store: LogStore
     ) -> Trainer:
-        evaluator = msgspec.structs.replace(self._evaluator(), lines=batch_lines(program))
+        evaluator = msgspec.structs.replace(self._evaluator(), examples=batch_examples(program))
         ending, registry = self._ending, Registry(self.directory.path)
         ending.listener = deciding(self.recipe, self.directory, program, weights, store, ending.listener)
         return Trainer(
@@ -355,7 +355,7 @@ class TrainingRun:
             key=self.directory.manager_key(),
             evaluator=evaluator,
             ending=ending,
-            least_lines=least_lines(program)[0] * self.recipe.training.local_steps,
+            least_examples=least_examples(program)[0] * self.recipe.training.local_steps,
             witnesses=WitnessAsker.of_run(self.recipe, self.directory.cosignatures, store),
         )
 
@@ -369,7 +369,7 @@ class TrainingRun:
                 workers=state.active_count,
                 processes=trainer.engine.processes,
                 parameters=sum(v.numel() for n, v in trainer.weights.views.items() if n.startswith("param:")),
-                lines=self._train.lines,
+                examples=self._train.examples,
                 epochs=state.epochs,
                 rounds=state.round + trainer.rounds_left(),
                 resumed=resumed,
@@ -393,8 +393,8 @@ class TrainingRun:
             workers=training.workers,
             program=program,
             fields=list(self._train.fields),
-            block_lines=min(training.block_lines, self._train.lines),
+            batch_size=min(training.batch_size, self._train.examples),
             local_steps=training.local_steps,
             local_lr=training.local_lr,
-            task_lines=task_lines(self.recipe, self._train.lines) * training.local_steps,
+            task_examples=task_examples(self.recipe, self._train.examples) * training.local_steps,
         )

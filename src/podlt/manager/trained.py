@@ -23,18 +23,18 @@ from podlt.store.run_names import CONFIGURATION, INFERENCE, RECIPE
 def predict(
     run: Path | str, data: Any, *, model: nn.Module | None = None, id: Column | None = None, code: Path | None = None
 ) -> Predictions:
-    """Predictions of a finished run for new lines, encoded as its training lines were.
+    """Predictions of a finished run for new examples, encoded as its training examples were.
 
     Args:
         run: its directory, or a folder that `export` made.
         data: see `Predictor.predict`.
         model: the module itself, where the run was given it as an object.
-        id: a column of the data to repeat beside the predictions; by default the lines' numbers.
+        id: a column of the data to repeat beside the predictions; by default the examples' numbers.
         code: of an exported folder: where the model's module is; it is code that you vouch for.
 
     Raises:
         UsageError: the run is not finished, the module cannot be built, or the data are of another kind.
-        DataError: lines are malformed, or a column is missing.
+        DataError: examples are malformed, or a column is missing.
     """
     return open_predictor(Path(run), model=model, code=code).predict(data, id)
 

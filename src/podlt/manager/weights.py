@@ -50,10 +50,10 @@ class Average(msgspec.Struct, frozen=True):
 
     Attributes:
         data: uint8 bytes in the update's layout.
-        loss: the mean over the round's lines, or over what the loss is a mean over.
+        loss: the mean over the round's examples, or over what the loss is a mean over.
         finite: whether all is.
         scales: what was clipped.
-        squares: of each fragment, how large its gradients are, where anything may be clipped: `clip.mean_square`.
+        squares: of each shard, how large its gradients are, where anything may be clipped: `clip.mean_square`.
     """
 
     data: np.ndarray
@@ -122,25 +122,25 @@ class Weights:
         """The digest of the parameters and buffers: what tasks and entries name."""
         return crypto.blob_digest(self.state.data)
 
-    def average(self, updates: Sequence[np.ndarray], lines: Sequence[int], clip: int) -> Average:
-        """The sum of the fragments' updates, clipped, over the number of lines, or over their divisors.
+    def average(self, updates: Sequence[np.ndarray], examples: Sequence[int], clip: int) -> Average:
+        """The sum of the shards' updates, clipped, over the number of examples, or over their divisors.
 
         Args:
-            updates: uint8 bytes in the update's layout, one a fragment, in the fragments' order.
-            lines: of each fragment.
+            updates: uint8 bytes in the update's layout, one a shard, in the shards' order.
+            examples: of each shard.
             clip: as in `clip.scales`.
         """
         data = np.zeros(self.update_layout.nbytes, np.uint8)
-        data[4 * self._floats :] = updates[0][4 * self._floats :]  # whole numbers: the first fragment's
+        data[4 * self._floats :] = updates[0][4 * self._floats :]  # whole numbers: the first shard's
         out = torch.from_numpy(data[: 4 * self._floats].view(np.float32))
         values = [u[: 4 * self._floats].view(np.float32) for u in updates]
-        squares = part_squares(values, lines, self.update_layout) if clip else [[]]
+        squares = part_squares(values, examples, self.update_layout) if clip else [[]]
         found = scales_of(squares, clip)
-        for fragment in {scale.fragment for scale in found}:
-            own = [scale for scale in found if scale.fragment == fragment]
-            values[fragment] = scaled(values[fragment], self.update_layout, own)
+        for shard in {scale.shard for scale in found}:
+            own = [scale for scale in found if scale.shard == shard]
+            values[shard] = scaled(values[shard], self.update_layout, own)
         vectors = [torch.from_numpy(each) for each in values]
-        finite = average(vectors, sum(lines), self.update_layout, self._arithmetic, out)
+        finite = average(vectors, sum(examples), self.update_layout, self._arithmetic, out)
         self.update_layout.clear_gaps(data)  # a cheater may write there, and parameters are stored without gaps
         return Average(data, float(out[0]), finite, found, squares[0])
 
@@ -148,21 +148,21 @@ class Weights:
         """Whether all float values of an update are finite."""
         return is_finite(torch.from_numpy(update[: self.update_layout.float_bytes].view(np.float32)))
 
-    def odd_divisors(self, updates: Sequence[np.ndarray], lines: Sequence[int], clip: int) -> list[int]:
-        """Fragments whose divisor is negative or, a line, far above the others': one such could undo a whole round.
+    def odd_divisors(self, updates: Sequence[np.ndarray], examples: Sequence[int], clip: int) -> list[int]:
+        """Shards whose divisor is negative or, an example, far above the others': one such could undo a whole round.
 
         Args:
-            updates: uint8 bytes in the update's layout, one a fragment.
-            lines: of each fragment.
+            updates: uint8 bytes in the update's layout, one a shard.
+            examples: of each shard.
             clip: how many times the median a divisor may be; 0: any.
         """
         if self._divisor is None:
             return []
         place = slice(4 * self._divisor, 4 * self._divisor + 4)
-        each = [float(u[place].view(np.float32)[0]) / count for u, count in zip(updates, lines, strict=True)]
+        each = [float(u[place].view(np.float32)[0]) / count for u, count in zip(updates, examples, strict=True)]
         positive = sorted(value for value in each if value > 0)
         limit = clip * positive[(len(positive) - 1) // 2] if clip and positive else math.inf
-        return [fragment for fragment, value in enumerate(each) if not 0 <= value <= limit]
+        return [shard for shard, value in enumerate(each) if not 0 <= value <= limit]
 
     def apply(self, data: np.ndarray, seen: int) -> None:
         """Applies an average: one step of the optimiser, and the buffers' new values.
@@ -171,7 +171,7 @@ class Weights:
 
         Args:
             data: uint8 bytes in the update's layout, finite.
-            seen: lines that were seen before the round, in all epochs.
+            seen: examples that were seen before the round, in all epochs.
         """
         gradient = _floats(data, self._gradient)
         factor, scale = self._optimizer.factor(seen), self._optimizer.scale(gradient)
@@ -324,19 +324,19 @@ def first_digest(program: Program, state: Mapping[str, torch.Tensor]) -> bytes:
     return hasher.digest()
 
 
-def recipe_optimizer(recipe: Recipe, lines: int) -> Optimizer:
+def recipe_optimizer(recipe: Recipe, examples: int) -> Optimizer:
     """The optimiser that a recipe names; a schedule without `steps` ends with the run's last epoch.
 
     Args:
-        lines: of the training set.
+        examples: of the training set.
 
     Raises:
         UsageError: an unknown optimiser, or a value out of its range.
     """
     training = recipe.training
     options = recipe.protocol.options
-    per_round = cut_of(recipe, lines).next_lines(0, training.workers - options.least_spares(training.workers))
-    return optimizer_from(recipe.optimizer, Horizon(lines, training.epochs, per_round))
+    per_round = cut_of(recipe, examples).next_examples(0, training.workers - options.least_spares(training.workers))
+    return optimizer_from(recipe.optimizer, Horizon(examples, training.epochs, per_round))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -30,7 +30,7 @@ class LogTotals(msgspec.Struct):
     Attributes:
         entries: how many were read.
         rounds: how many trained.
-        lines: that were trained on, over all epochs.
+        examples: that were trained on, over all epochs.
         epoch: of the last round, from 0.
         loss: of the last round.
         figures: on the test set, of the last epoch that was measured.
@@ -39,8 +39,8 @@ class LogTotals(msgspec.Struct):
         withdrawals: of workers that went without fraud.
         returns: of workers that had withdrawn, or were suspended.
         redeals: tasks that were dealt again.
-        agreements: fragments whose results were all the same.
-        executions: fragments that the manager executed itself.
+        agreements: shards whose results were all the same.
+        executions: shards that the manager executed itself.
         clipped: updates that were scaled down before they were averaged.
         pending: credits in escrow.
         vested: credits that are earned for good.
@@ -50,7 +50,7 @@ class LogTotals(msgspec.Struct):
         seized: credits of deposits that were lost.
         at: the manager's clock at the last entry, in milliseconds.
         closed: "complete" or "stopped", and empty while the run goes on.
-        round_lines: of the round in progress.
+        round_examples: of the round in progress.
         convicted: in the round in progress: worker -> the outcome of the first verdict that names it.
         faults: worker -> how often it was convicted.
         refunded: active workers that were given their deposit back, as training was over.
@@ -60,7 +60,7 @@ class LogTotals(msgspec.Struct):
 
     entries: int = 0
     rounds: int = 0
-    lines: int = 0
+    examples: int = 0
     epoch: int = 0
     loss: float | None = None
     figures: dict[str, float] = {}
@@ -80,7 +80,7 @@ class LogTotals(msgspec.Struct):
     seized: int = 0
     at: int = 0
     closed: str = ""
-    round_lines: int = 0
+    round_examples: int = 0
     convicted: dict[int, str] = {}
     faults: dict[int, int] = {}
     refunded: set[int] = set()
@@ -114,14 +114,14 @@ class LogTotals(msgspec.Struct):
         self.levels |= {change.worker: change.level for change in entry.levels}
 
     def _open(self, entry: e.Open) -> None:
-        self.round_lines, self.epoch = entry.lines, entry.epoch
+        self.round_examples, self.epoch = entry.examples, entry.epoch
 
     def _redeal(self, entry: e.Redeal) -> None:
         self.redeals += 1
 
     def _apply(self, entry: e.Apply) -> None:
-        self.rounds, self.lines, self.loss = self.rounds + 1, self.lines + self.round_lines, entry.loss
-        self.clipped += len({part.fragment for part in entry.clipped})
+        self.rounds, self.examples, self.loss = self.rounds + 1, self.examples + self.round_examples, entry.loss
+        self.clipped += len({part.shard for part in entry.clipped})
 
     def _measure(self, entry: e.Measure) -> None:
         self.figures = {figure.name: figure.value for figure in entry.figures}
@@ -243,7 +243,8 @@ class LogFollower:
                 self._store = None
 
     def _read_figures(self) -> None:
-        """Adds the whole lines of rounds.jsonl; they are no part of the proof: what is not understood is left out."""
+        """Adds the whole examples of rounds.jsonl; they are no part of the proof: what is not understood is left
+        out."""
         path = self._run / ROUNDS
         if not path.is_file():
             return

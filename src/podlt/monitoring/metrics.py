@@ -22,7 +22,7 @@ _TRAFFIC = (
 )
 _OF_WORKERS = (
     ("podlt_worker_task_seconds", "What a task takes a worker of late, from dealing to the whole update", "seconds"),
-    ("podlt_worker_lines_per_second", "Lines of a worker a second of its tasks", "lines_per_second"),
+    ("podlt_worker_examples_per_second", "Examples of a worker a second of its tasks", "examples_per_second"),
     ("podlt_worker_tasks", "Tasks of a worker since it came", "tasks"),
     ("podlt_worker_late", "Tasks of a worker that were late, and dealt to somebody else as well, or again", "late"),
     ("podlt_worker_unopened", "Commitments that a worker did not open in time", "unopened"),
@@ -135,13 +135,13 @@ class Metrics:
 def _of_totals(totals: LogTotals) -> Iterator[Metric]:
     for name, text, total in (
         ("rounds", "Rounds that trained, since the run began", totals.rounds),
-        ("lines", "Lines that were trained on, over all epochs", totals.lines),
+        ("examples", "Examples that were trained on, over all epochs", totals.examples),
         ("withdrawals", "Workers that went without fraud", totals.withdrawals),
         ("returns", "Workers that came back after a withdrawal or a suspension", totals.returns),
         ("redeals", "Tasks that were dealt again", totals.redeals),
         ("share_changes", "How often workers got other shares of the rounds", totals.share_changes),
-        ("agreements", "Fragments whose results were all the same", totals.agreements),
-        ("executions", "Fragments that the manager executed itself", totals.executions),
+        ("agreements", "Shards whose results were all the same", totals.agreements),
+        ("executions", "Shards that the manager executed itself", totals.executions),
         ("clipped", "Updates that were scaled down before they were averaged", totals.clipped),
         ("log_entries", "Entries of the log that are on the disk", totals.entries),
     ):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from podlt.engine.interface import DurableEntries, Event, Lost, Member, WorkerPace
-from podlt.engine.shared_memory import BlockBuffer, Region
+from podlt.engine.shared_memory import BatchBuffer, Region
 from podlt.events import NetworkEvent
 from podlt.network.link import ManagerLink
 from podlt.network.session.facts import (
@@ -22,10 +22,10 @@ from podlt.network.session.facts import (
     ServedRun,
     Timing,
 )
-from podlt.network.session.fragments import FragmentLines, lines_of
 from podlt.network.session.manager import ManagerSession
 from podlt.network.session.outbox import Announce, Drop, Send, Subscribe
 from podlt.network.session.receipts import PastReceipts
+from podlt.network.session.shards import ShardExamples, lines_of
 from podlt.protocol import fingerprint as fp
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
@@ -56,7 +56,7 @@ class NetworkEngine:
         aggregates: whether workers are asked for fingerprints of their updates.
 
     Raises:
-        EngineError: there is not enough memory for the parameters and the block.
+        EngineError: there is not enough memory for the parameters and the batch.
     """
 
     elastic = True
@@ -78,7 +78,7 @@ class NetworkEngine:
         self.aggregates = aggregates
         self._clock, self._lock, self._complete = clock, threading.Lock(), False
         self._state = Region(run.state_bytes)
-        self._block = BlockBuffer(run.fields, run.block_lines)
+        self._batch = BatchBuffer(run.fields, run.batch_size)
         self._session = ManagerSession(
             run,
             self._state.bytes[: run.state_bytes],
@@ -143,9 +143,9 @@ class NetworkEngine:
         """The parameters' bytes; the manager alone writes them, between rounds."""
         return self._state.bytes
 
-    def block(self, buffer: int, lines: int) -> dict[str, np.ndarray]:
-        """Where the lines of a block go, field by field."""
-        return self._block.views(buffer, lines)
+    def batch(self, buffer: int, examples: int) -> dict[str, np.ndarray]:
+        """Where the examples of a batch go, field by field."""
+        return self._batch.views(buffer, examples)
 
     def slot(self, seat: int, holder: int) -> np.ndarray:
         """The update that `holder` gave to the task of `seat`."""
@@ -158,18 +158,18 @@ class NetworkEngine:
     def deal(
         self,
         buffer: int,
-        lines: int,
+        examples: int,
         bounds: Sequence[tuple[int, int]],
         assignments: Sequence[Assignment],
         *,
         again: bool = False,
     ) -> None:
         """Publishes the round's parameters, and sends tasks to their holders."""
-        block, fragments = self._block.views(buffer, lines), {}
-        for fragment in dict.fromkeys(assignment.fragment for assignment in assignments):
-            start, stop = bounds[fragment]
-            fragments[fragment] = FragmentLines(*lines_of(self._fields, block, start, stop, self._large), stop - start)
-        self._do(lambda: self._session.deal(assignments, fragments, self._clock(), again=again))
+        batch, shards = self._batch.views(buffer, examples), {}
+        for shard in dict.fromkeys(assignment.shard for assignment in assignments):
+            start, stop = bounds[shard]
+            shards[shard] = ShardExamples(*lines_of(self._fields, batch, start, stop, self._large), stop - start)
+        self._do(lambda: self._session.deal(assignments, shards, self._clock(), again=again))
 
     def gone(self, number: int) -> None:
         """A worker was withdrawn within the round."""
@@ -231,7 +231,7 @@ class NetworkEngine:
         self._session.close()
         if self._large.server is not None:
             self._large.server.close(complete=self._complete)
-        for region in (self._state, self._block.region):
+        for region in (self._state, self._batch.region):
             region.close()
 
     # -- helpers -----------------------------------------------------------------------------------------------------

@@ -205,7 +205,7 @@ class FrameStream(asyncio.BufferedProtocol):
         else:
             self._parts.append(body or b"")
             if len(self._parts) > 1024:
-                raise FrameError(PROTOCOL_ERROR, "message in too many fragments")
+                raise FrameError(PROTOCOL_ERROR, "message in too many shards")
             if self._final:
                 came.append(b"".join(self._parts))
                 self._parts = []

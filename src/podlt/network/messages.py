@@ -1,8 +1,8 @@
 """What manager and workers say to each other over a network: canonical records.
 
 Who sent one is known from the link that it came on, never from what it says: a record names no key, and a number only
-where a signature covers it. Blobs (the program, parameters, lines, updates) are inside the records that name them, up
-to `INLINE` bytes; larger ones go by requests of HTTP (`blobs`).
+where a signature covers it. Blobs (the program, parameters, examples, updates) are inside the records that name them,
+up to `INLINE` bytes; larger ones go by requests of HTTP (`blobs`).
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Setup(Message, frozen=True, tag="setup"):
         program_blob: the digest of the program's bytes.
         program_size: how many they are.
         program: the bytes; empty where they are large.
-        fields: of each line.
+        fields: of each example.
         blobs: URLs of the server of large blobs (the same one, by different names); without any there are none.
         certificate: SHA-256 of its certificate.
         updates_as_blobs: updates are large: they are uploaded there, when the manager asks for them.
@@ -233,7 +233,7 @@ class Parameters(Message, frozen=True, tag="parameters"):
 
 
 class DealTask(Message, frozen=True, tag="task"):
-    """A task. `lines` are the bytes of its fields one after another; `blob` is their digest where they are large."""
+    """A task. `examples` are the bytes of its fields one after another; `blob` is their digest where they are large."""
 
     deal_id: Nonce
     seat: Seat
@@ -241,7 +241,7 @@ class DealTask(Message, frozen=True, tag="task"):
     count: Count
     blob: Digest
     size: Count
-    lines: Inline = NOTHING
+    examples: Inline = NOTHING
 
 
 class OpenCommitments(Message, frozen=True, tag="open"):

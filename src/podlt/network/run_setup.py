@@ -30,14 +30,15 @@ class RunSetup(msgspec.Struct, frozen=True):
     run: bytes
 
     @property
-    def most_lines(self) -> int:
-        """How many lines a task can have."""
-        return min(self.begin.block_lines, self.begin.lines)
+    def most_examples(self) -> int:
+        """How many examples a task can have."""
+        return min(self.begin.batch_size, self.begin.examples)
 
     @property
-    def task_lines(self) -> int:
-        """How many lines a task has at most if the plan says so; 0 if it depends on how many workers share a block."""
-        return min(self.begin.fragment_lines, self.begin.lines)
+    def task_examples(self) -> int:
+        """How many examples a task has at most if the plan says so; 0 if it depends on how many workers share a
+        batch."""
+        return min(self.begin.shard_size, self.begin.examples)
 
 
 def sign_setup(setup: m.Setup, key: SigningKey) -> m.Setup:

@@ -113,5 +113,5 @@ def _served(job: Job, arithmetic: str) -> ServedRun:
         arithmetic=arithmetic,
         state_bytes=state_layout(job.program).nbytes,
         update_bytes=update_layout(job.program).nbytes,
-        block_lines=job.block_lines,
+        batch_size=job.batch_size,
     )

@@ -1,7 +1,7 @@
 """Captures a training step once, on the manager: an `nn.Module` and its loss become a `Program`.
 
-The step is captured for three numbers of lines. The first two fix how every integer depends on it, the third must
-then be what they predict: so there is one program, with one digest, for fragments of any size. Before that the module
+The step is captured for three numbers of examples. The first two fix how every integer depends on it, the third must
+then be what they predict: so there is one program, with one digest, for shards of any size. Before that the module
 is tried (`trial`), and afterwards the program is held against it (`capture_check`): nothing is believed.
 """
 
@@ -20,30 +20,30 @@ from podlt.errors import InvalidProofError, UnsupportedError
 from podlt.program.capture_check import NO_SUM, check_numbers, check_sums, example
 from podlt.program.divisor import may_divide, numerators
 from podlt.program.eager import widened
+from podlt.program.example_sums import EXAMPLES, ExampleSums
 from podlt.program.heap import large_blocks_apart, trim
 from podlt.program.ir import FieldSpec, Program
-from podlt.program.line_sums import LINES, LineSums
 from podlt.program.lower import Lowering
 from podlt.program.memory import UNBOUNDED
-from podlt.program.needs import least_lines
+from podlt.program.needs import least_examples
 from podlt.program.operations import STOCK_ARITHMETIC
 from podlt.program.preparation import check_module, copied, own_copy, saved_names, state_of, unwrapped
 from podlt.program.simplify import simplify
 from podlt.program.step import Loss, SummedLoss
 from podlt.program.trace import WithLoss, trace
 from podlt.program.trial import python_seeds, try_out
-from podlt.program.validate import MAX_LINES, validate
+from podlt.program.validate import MAX_EXAMPLES, validate
 
 SIZES = (5, 7, 11)
-"""The numbers of lines of the three captures: pairwise different, and no common size of a model's layers."""
+"""The numbers of examples of the three captures: pairwise different, and no common size of a model's layers."""
 
 TRIED_BYTES = 2**28
-"""How large the lines may be with which the largest fragment is traced."""
+"""How large the examples may be with which the largest shard is traced."""
 
 
-LARGE, LARGE_LINES = 2**27, 3
-"""From so many bytes of parameters on a step is tried on fewer lines than others (`line_sums.LINES`): what it computes
-in float64 would take several times the model's memory, and minutes. Three can still be cut unevenly."""
+LARGE, LARGE_EXAMPLES = 2**27, 3
+"""From so many bytes of parameters on a step is tried on fewer examples than others (`example_sums.EXAMPLES`): what it
+computes in float64 would take several times the model's memory, and minutes. Three can still be cut unevenly."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def capture(
     loss: Loss,
     fields: Sequence[FieldSpec],
     arithmetic: str = STOCK_ARITHMETIC,
-    lines: Mapping[str, torch.Tensor] | None = None,
+    examples: Mapping[str, torch.Tensor] | None = None,
     most: int = 0,
 ) -> Captured:
     """The training step of a model as a program.
@@ -76,11 +76,12 @@ def capture(
         model: called with the inputs in the order of the fields. A copy is, in the modes that `preparation.own_copy`
             says; it stays as it was.
         loss: a name of `losses.NAMED`, a module of PyTorch's kind, or a callable taking (model, *inputs, *labels) that
-            gives one value a line (n,), their sum or their mean, or an output with one of these as its loss.
+            gives one value an example (n,), their sum or their mean, or an output with one of these as its loss.
         fields: inputs and labels.
         arithmetic: whose operations the program may hold.
-        lines: some lines of the data, on which the program is held against the module; made up where there are none.
-        most: how many lines a fragment may have at most: the step is traced at this size too.
+        examples: some examples of the data, on which the program is held against the module; made up where there are
+            none.
+        most: how many examples a shard may have at most: the step is traced at this size too.
 
     Raises:
         UnsupportedError: the step cannot be held by a program; names the operation and the place in the user's code.
@@ -89,9 +90,9 @@ def capture(
     check_module(model)
     model = own_copy(model)
     is_large = sum(p.nbytes for p in model.parameters()) >= LARGE
-    few = LARGE_LINES if is_large else LINES
-    tried_on = _enough(lines, few) if lines else example(fields, few)
-    if few < LINES:
+    few = LARGE_EXAMPLES if is_large else EXAMPLES
+    tried_on = _enough(examples, few) if examples else example(fields, few)
+    if few < EXAMPLES:
         tried_on = {name: value[:few] for name, value in tried_on.items()}
     heap = large_blocks_apart() if is_large else nullcontext()
     with torch.compiler.set_stance("force_eager"), _one_thread(), heap:
@@ -129,10 +130,10 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _enough(lines: Mapping[str, torch.Tensor], wanted: int) -> dict[str, torch.Tensor]:
-    """Lines of the data, repeated where there are too few."""
-    count = len(next(iter(lines.values())))
-    return {name: value.repeat(-(-wanted // count), *[1] * (value.ndim - 1)) for name, value in lines.items()}
+def _enough(examples: Mapping[str, torch.Tensor], wanted: int) -> dict[str, torch.Tensor]:
+    """Examples of the data, repeated where there are too few."""
+    count = len(next(iter(examples.values())))
+    return {name: value.repeat(-(-wanted // count), *[1] * (value.ndim - 1)) for name, value in examples.items()}
 
 
 def _notices(unused: Sequence[str]) -> tuple[str, ...]:
@@ -145,7 +146,7 @@ def _notices(unused: Sequence[str]) -> tuple[str, ...]:
 
 
 class _Step:
-    """A step that can be traced for any number of lines.
+    """A step that can be traced for any number of examples.
 
     Args:
         model: stays as it is.
@@ -158,10 +159,10 @@ class _Step:
         self.module, self._fields, self._arithmetic = WithLoss(model, loss), fields, arithmetic
         self.places: list[str] = []
 
-    def document(self, lines: int) -> Any:
-        """What a trace for so many lines gives."""
-        with python_seeds(lines):  # what Python code bakes in by chance differs between captures
-            batch = list(example(self._fields, lines).values())
+    def document(self, examples: int) -> Any:
+        """What a trace for so many examples gives."""
+        with python_seeds(examples):  # what Python code bakes in by chance differs between captures
+            batch = list(example(self._fields, examples).values())
             # A trace leaves its marks on a module.
             names, first = [f.name for f in self._fields], not self.places
             traced = trace(copied(self.module, lambda tensor: tensor), batch, names, self._arithmetic, places=first)
@@ -173,14 +174,14 @@ class _Step:
 
 
 class _Draft:
-    """A step as it is traced, for any number of lines.
+    """A step as it is traced, for any number of examples.
 
     Args:
         step: what is traced.
         first: what its trace of the first size gave, if it was traced.
 
     Raises:
-        UnsupportedError: there is no one document for any number of lines.
+        UnsupportedError: there is no one document for any number of examples.
     """
 
     def __init__(self, step: _Step, first: Any = None) -> None:
@@ -188,52 +189,52 @@ class _Draft:
         documents = [first or step.document(SIZES[0]), *map(step.document, SIZES[1:])]
         self._merged = _merge(documents[0], documents[1])
         if self.at(SIZES[2]) != documents[2]:
-            raise UnsupportedError(f"{NOT_THE_SAME}, or does not grow evenly with the number of lines")
+            raise UnsupportedError(f"{NOT_THE_SAME}, or does not grow evenly with the number of examples")
         self.whole, self.is_sum = Program.from_document(self._merged), False
 
-    def at(self, lines: int) -> Any:
-        """What the document for any number of lines says of so many."""
-        return _at(self._merged, lines)
+    def at(self, examples: int) -> Any:
+        """What the document for any number of examples says of so many."""
+        return _at(self._merged, examples)
 
     def place(self, node: int) -> str:
         """Which operation a node is, and where in the user's code."""
         return f"{self.whole.nodes[node].operation}{(*self.step.places, '')[min(node, len(self.step.places))]}"
 
     def program(self, most: int) -> tuple[Program, int]:
-        """The program, made smaller and validated, and of how few lines it can be run.
+        """The program, made smaller and validated, and of how few examples it can be run.
 
         Args:
-            most: lines of the largest task, or 0. What it takes of memory is for whoever executes it to say.
+            most: examples of the largest task, or 0. What it takes of memory is for whoever executes it to say.
 
         Raises:
             UnsupportedError: it is none.
         """
         program = simplify(self.whole)
         try:
-            validate(program, lines=most or MAX_LINES, max_bytes=UNBOUNDED)
+            validate(program, examples=most or MAX_EXAMPLES, max_bytes=UNBOUNDED)
         except InvalidProofError as error:
             raise UnsupportedError(f"{type(self.step.module.model).__name__} cannot be captured: {error}") from error
-        return program, least_lines(program)[0]
+        return program, least_examples(program)[0]
 
 
-def _weighted(step: _Step, state: Mapping[str, torch.Tensor], lines: Mapping[str, torch.Tensor]) -> _Draft | None:
+def _weighted(step: _Step, state: Mapping[str, torch.Tensor], examples: Mapping[str, torch.Tensor]) -> _Draft | None:
     """The draft of a loss that is a mean over tokens, labels or weights; None if it is none.
 
     Args:
         step: of the loss as it is.
         state: parameters and buffers.
-        lines: as many as it is tried on; the first `LINES` are used.
+        examples: as many as it is tried on; the first `EXAMPLES` are used.
     """
     try:
         first = step.document(SIZES[0])
         if not may_divide(Program.from_document(first)):
             return None
         draft = _Draft(step, first)
-    except UnsupportedError:  # it divides by its lines: what is wrong with it is found as a mean over them
+    except UnsupportedError:  # it divides by its examples: what is wrong with it is found as a mean over them
         return None
-    batch = {name: widened(value[:LINES], torch.float64) for name, value in lines.items()}
+    batch = {name: widened(value[:EXAMPLES], torch.float64) for name, value in examples.items()}
     for program in numerators(draft.whole, state, batch):
-        if not LineSums(program, state, batch, least_lines(simplify(program))[0]).fault():
+        if not ExampleSums(program, state, batch, least_examples(simplify(program))[0]).fault():
             draft.whole, draft.is_sum = program, True
             return draft
     return None
@@ -246,7 +247,7 @@ NOT_THE_SAME = (
 
 
 def _merge(first: Any, second: Any) -> Any:
-    """One document for both numbers of lines: integers that differ become affine expressions of it."""
+    """One document for both numbers of examples: integers that differ become affine expressions of it."""
     if isinstance(first, dict) and isinstance(second, dict) and first.keys() == second.keys():
         return {key: _merge(first[key], second[key]) for key in first}
     if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
@@ -258,17 +259,17 @@ def _merge(first: Any, second: Any) -> Any:
         if rest == 0:
             return {"B": [slope, first - slope * SIZES[0]]}
     if isinstance(first, float) and isinstance(second, float) and first * SIZES[0] == second * SIZES[1]:
-        why, cure = "it divides by the number of lines in a way that no program holds", "Give one value a line"
+        why, cure = "it divides by the number of examples in a way that no program holds", "Give one value an example"
         raise UnsupportedError(NO_SUM.format(why=why, cure=cure))
     raise UnsupportedError(NOT_THE_SAME)
 
 
-def _at(item: Any, lines: int) -> Any:
-    """A merged document for a number of lines."""
+def _at(item: Any, examples: int) -> Any:
+    """A merged document for a number of examples."""
     if isinstance(item, dict):
         if set(item) == {"B"}:
-            return item["B"][0] * lines + item["B"][1]
-        return {key: _at(value, lines) for key, value in item.items()}
+            return item["B"][0] * examples + item["B"][1]
+        return {key: _at(value, examples) for key, value in item.items()}
     if isinstance(item, list):
-        return [_at(value, lines) for value in item]
+        return [_at(value, examples) for value in item]
     return item

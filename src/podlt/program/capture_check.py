@@ -1,5 +1,5 @@
 """What a captured program must show before it is used: the numbers of the user's own module, on several sizes of batch,
-and an update that is a sum over lines."""
+and an update that is a sum over examples."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from podlt.errors import UnsupportedError
 from podlt.program.divisor import divisor_of
 from podlt.program.eager import GivenDraws, eager_outputs, widened
+from podlt.program.example_sums import EXAMPLES, ExampleSums
 from podlt.program.execute import Executor
 from podlt.program.heap import trim
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import TORCH_DTYPES
-from podlt.program.line_sums import LINES, LineSums
 from podlt.program.operations import STOCK_ARITHMETIC
 from podlt.program.philox import uniform
 from podlt.program.streaming import streamed
@@ -34,18 +34,20 @@ PART = 2**20
 SEED = 1
 
 NO_SUM = (
-    "the loss must be a sum over lines, a mean over them, or one value a line: {why}, and the update would depend on "
-    "how the lines are dealt to workers. {cure}"
+    "the loss must be a sum over examples, a mean over them, or one value an example: {why}, and the update would "
+    "depend on how the examples are dealt to workers. {cure}"
 )
 
-Lines = Mapping[str, torch.Tensor]
+Examples = Mapping[str, torch.Tensor]
 Outputs = Generator[tuple[str, torch.Tensor], None, None]
 Place = Callable[[int], str]
 """Which operation a node is, and where in the user's code."""
 
 
-def check_numbers(program: Program, module: WithLoss, state: Lines, sizes: Sequence[int], lines: Lines) -> None:
-    """Compares the program with the module, on the first so many lines.
+def check_numbers(
+    program: Program, module: WithLoss, state: Examples, sizes: Sequence[int], examples: Examples
+) -> None:
+    """Compares the program with the module, on the first so many examples.
 
     In float64, where the module can be run in it; else in float32, by float32's own error: it makes float32 tensors
     itself (`.float()`, `softmax(dtype=...)`), or asks for the type's epsilon.
@@ -54,24 +56,24 @@ def check_numbers(program: Program, module: WithLoss, state: Lines, sizes: Seque
         program: what was captured.
         module: stays as it is.
         state: its parameters and buffers.
-        sizes: numbers of lines.
-        lines: at least as many.
+        sizes: numbers of examples.
+        examples: at least as many.
 
     Raises:
         UnsupportedError: they differ: the trace lost something.
     """
     for size in sizes:
-        batch = {name: value[:size] for name, value in lines.items()}
+        batch = {name: value[:size] for name, value in examples.items()}
         trim(sum(value.nbytes for value in state.values()))
         divisor = divisor_of(program, state, batch)
         if divisor == 0.0:
-            continue  # no line of them has a label: PyTorch's own mean is no number
+            continue  # no example of them has a label: PyTorch's own mean is no number
         if _differs_wide(program, module, state, batch, divisor or 1.0):
             fault = _differs_narrow(program, module, state, batch, divisor or 1.0)
             if fault:
                 raise UnsupportedError(
                     f"{type(module.model).__name__} cannot be captured: on a batch of {size} the captured step gives "
-                    f"another {fault} than the model itself: does its Python code ask for the number of lines, or "
+                    f"another {fault} than the model itself: does its Python code ask for the number of examples, or "
                     "change something outside of its buffers?"
                 )
 
@@ -88,12 +90,12 @@ class _Comparison:
     Args:
         outputs: the program's, computed as they are asked for.
         state: parameters and buffers: what the program does not give is a buffer that it holds to be unchanged.
-        lines: of the batch.
+        examples: of the batch.
         divisor: of the program's loss and gradients.
     """
 
-    def __init__(self, outputs: Outputs, state: Lines, lines: int, divisor: float) -> None:
-        self._outputs, self._state, self._lines, self._divisor = outputs, state, lines, divisor
+    def __init__(self, outputs: Outputs, state: Examples, examples: int, divisor: float) -> None:
+        self._outputs, self._state, self._examples, self._divisor = outputs, state, examples, divisor
         self._own: dict[str, torch.Tensor] = {}
         self._given: dict[str, torch.Tensor] = {}
         self._errors: dict[str, float] = {}
@@ -116,7 +118,7 @@ class _Comparison:
             pass
         for name in list(self._own):
             value = self._state[name]
-            self._compare(name, value * self._lines if value.is_floating_point() else value)
+            self._compare(name, value * self._examples if value.is_floating_point() else value)
         gradients = (f"grad:{name[6:]}" if name.startswith("param:") else name for name in self._state)
         for name in ("loss", *gradients):
             if name in self._errors and not self._errors[name] <= bound(name, self._sizes[name]):
@@ -147,7 +149,7 @@ class _Comparison:
         trim(expected.nbytes)
 
 
-def _differs_wide(program: Program, module: WithLoss, state: Lines, batch: Lines, divisor: float) -> bool:
+def _differs_wide(program: Program, module: WithLoss, state: Examples, batch: Examples, divisor: float) -> bool:
     with closing(_given(Executor(program, double=True), state, _wide(batch))) as outputs:
         found = _Comparison(outputs, state, len(next(iter(batch.values()))), divisor)
         try:
@@ -159,7 +161,7 @@ def _differs_wide(program: Program, module: WithLoss, state: Lines, batch: Lines
         return bool(found.worst(lambda name, size: TOLERANCE * (1 + size)))
 
 
-def _differs_narrow(program: Program, module: WithLoss, state: Lines, batch: Lines, divisor: float) -> str:
+def _differs_narrow(program: Program, module: WithLoss, state: Examples, batch: Examples, divisor: float) -> str:
     """What differs in float32, and by how much; "" if nothing does."""
     narrow_divisor = divisor_of(program, state, batch, double=False) or 1.0
     own: dict[str, float] = {}
@@ -191,12 +193,12 @@ def _differs_narrow(program: Program, module: WithLoss, state: Lines, batch: Lin
         return found.worst(bound)
 
 
-def _given(executor: Executor, state: Lines, batch: Lines) -> Outputs:
+def _given(executor: Executor, state: Examples, batch: Examples) -> Outputs:
     """A program's outputs, computed as they are asked for."""
     return streamed(lambda each: executor.give(state, batch, SEED, each))
 
 
-def _wide(batch: Lines) -> dict[str, torch.Tensor]:
+def _wide(batch: Examples) -> dict[str, torch.Tensor]:
     return {name: widened(value, torch.float64) for name, value in batch.items()}
 
 
@@ -218,48 +220,48 @@ def _distance(actual: torch.Tensor, divisor: float, expected: torch.Tensor) -> f
     return float(torch.stack(found).max())
 
 
-def check_sums(program: Program, places: Place, state: Lines, lines: Lines, least: int) -> str:
+def check_sums(program: Program, places: Place, state: Examples, examples: Examples, least: int) -> str:
     """Whether the update of a batch is the sum of those of its parts.
 
     Args:
         program: as it was captured, its nodes numbered as `places` has them.
         places: which operation a node is, and where.
         state: parameters and buffers.
-        lines: at least `LINES`.
-        least: of how few lines the program can be run.
+        examples: at least `EXAMPLES`.
+        least: of how few examples the program can be run.
 
     Returns:
         "" if it is, else why not, and what to do.
     """
-    sums = LineSums(program, state, _wide({name: value[:LINES] for name, value in lines.items()}), least)
+    sums = ExampleSums(program, state, _wide({name: value[:EXAMPLES] for name, value in examples.items()}), least)
     fault = sums.fault()
     if not fault:
         return ""
     if fault.startswith("buffer:"):
         return (
-            f"buffer {fault[7:]} is no mean over lines: its new value would depend on how the lines are dealt to "
+            f"buffer {fault[7:]} is no mean over examples: its new value would depend on how the examples are dealt to "
             "workers. Let it be a mean over the batch, or a number that each step changes in the same way"
         )
-    node, of_lines = sums.first_difference()
-    if of_lines:
+    node, of_examples = sums.first_difference()
+    if of_examples:
         return (
-            f"the lines of a batch see each other in {places(node)}: the update would depend on how the lines are "
-            "dealt to workers, which BatchNorm alone may do. Use BatchNorm, LayerNorm or GroupNorm, or numbers worked "
-            "out beforehand and kept in a buffer"
+            f"the examples of a batch see each other in {places(node)}: the update would depend on how the examples "
+            "are dealt to workers, which BatchNorm alone may do. Use BatchNorm, LayerNorm or GroupNorm, or numbers "
+            "worked out beforehand and kept in a buffer"
         )
     if sums.has_other_term():
-        cure = "Give the mean over lines with the term, or use the optimizer's weight_decay"
-        return NO_SUM.format(why="there is a term beside the lines (a penalty on weights?)", cure=cure)
+        cure = "Give the mean over examples with the term, or use the optimizer's weight_decay"
+        return NO_SUM.format(why="there is a term beside the examples (a penalty on weights?)", cure=cure)
     why = f"{places(node)} divides by something that depends on the data (class weights, tokens or labels counted?)"
-    return NO_SUM.format(why=why, cure="Give one value a line (reduction='none'), or divide by a fixed number")
+    return NO_SUM.format(why=why, cure="Give one value an example (reduction='none'), or divide by a fixed number")
 
 
-def example(fields: Sequence[FieldSpec], lines: int) -> dict[str, torch.Tensor]:
+def example(fields: Sequence[FieldSpec], examples: int) -> dict[str, torch.Tensor]:
     """A small batch of the right types; whole numbers are 0 or 1, which every vocabulary has."""
-    generator = torch.Generator().manual_seed(lines)
+    generator = torch.Generator().manual_seed(examples)
     batch = {}
     for field in fields:
-        shape, dtype = (lines, *field.shape), TORCH_DTYPES[field.dtype]
+        shape, dtype = (examples, *field.shape), TORCH_DTYPES[field.dtype]
         if dtype.is_floating_point:
             batch[field.name] = torch.rand(shape, generator=generator, dtype=dtype)
         else:

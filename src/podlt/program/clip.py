@@ -19,9 +19,9 @@ PARTS = ("gradients", "buffers")
 
 
 class Scale(msgspec.Struct, frozen=True):
-    """A part of a fragment's update is multiplied by 2^-exponent."""
+    """A part of a shard's update is multiplied by 2^-exponent."""
 
-    fragment: int
+    shard: int
     part: int
     exponent: int
 
@@ -34,28 +34,28 @@ def parts_of(layout: Places) -> list[slice]:
     return [slice(start, end), slice(end or floats, floats)]
 
 
-def mean_square(values: np.ndarray, lines: int) -> float:
-    """The sum of the squares of a part's values, over the square of its lines; infinite or NaN if a value is.
+def mean_square(values: np.ndarray, examples: int) -> float:
+    """The sum of the squares of a part's values, over the square of its examples; infinite or NaN if a value is.
 
     Args:
         values: float32, (n,).
-        lines: of the fragment, above 0.
+        examples: of the shard, above 0.
     """
     from podlt.exact.cpu.kernels.squares import LANES, add_squares
 
     sums = np.zeros(LANES)
     add_squares(values, sums)
     try:
-        return math.fsum(sums) / lines / lines
+        return math.fsum(sums) / examples / examples
     except (OverflowError, ValueError):  # infinities of both signs, or a sum beyond binary64
         return math.nan
 
 
 def exponents(squares: Sequence[float], clip: int) -> list[int]:
-    """By which power of two each fragment's part is scaled down; 0 where it is not.
+    """By which power of two each shard's part is scaled down; 0 where it is not.
 
     Args:
-        squares: `mean_square` of each fragment, all finite.
+        squares: `mean_square` of each shard, all finite.
         clip: how many times the round's median norm a norm may be, above 0.
     """
     positive = sorted(square for square in squares if square > 0)
@@ -72,22 +72,22 @@ def _exponent(square: float, limit: float) -> int:
     return exponent
 
 
-def scales(updates: Sequence[np.ndarray], lines: Sequence[int], layout: Places, clip: int) -> list[Scale]:
-    """What a round scales down, ascending by fragment and part; nothing if an update is not finite.
+def scales(updates: Sequence[np.ndarray], examples: Sequence[int], layout: Places, clip: int) -> list[Scale]:
+    """What a round scales down, ascending by shard and part; nothing if an update is not finite.
 
     Args:
-        updates: the float32 values of each fragment's update.
-        lines: of each fragment.
+        updates: the float32 values of each shard's update.
+        examples: of each shard.
         layout: of an update.
         clip: 0: nothing is scaled.
     """
-    return scales_of(part_squares(updates, lines, layout), clip)
+    return scales_of(part_squares(updates, examples, layout), clip)
 
 
-def part_squares(updates: Sequence[np.ndarray], lines: Sequence[int], layout: Places) -> list[list[float]]:
-    """For each part `mean_square` of each fragment; nothing for a part that has no values. Arguments as `scales`."""
+def part_squares(updates: Sequence[np.ndarray], examples: Sequence[int], layout: Places) -> list[list[float]]:
+    """For each part `mean_square` of each shard; nothing for a part that has no values. Arguments as `scales`."""
     return [
-        [mean_square(update[place], count) for update, count in zip(updates, lines, strict=True)]
+        [mean_square(update[place], count) for update, count in zip(updates, examples, strict=True)]
         if place.start < place.stop
         else []
         for place in parts_of(layout)
@@ -100,7 +100,7 @@ def scales_of(squares: Sequence[Sequence[float]], clip: int) -> list[Scale]:
     for part, each in enumerate(squares):
         if clip and all(map(math.isfinite, each)):
             found += [Scale(j, part, e) for j, e in enumerate(exponents(each, clip)) if e]
-    return sorted(found, key=lambda scale: (scale.fragment, scale.part))
+    return sorted(found, key=lambda scale: (scale.shard, scale.part))
 
 
 def scaled(update: np.ndarray, layout: Places, scales: Sequence[Scale]) -> np.ndarray:

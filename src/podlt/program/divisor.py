@@ -1,8 +1,8 @@
 """A mean over tokens, labels or weights, as `cross_entropy` with labels of -100 gives it.
 
-Such a loss is a sum over lines divided by another. Where the lines are dealt to workers, a mean of their means is
+Such a loss is a sum over examples divided by another. Where the examples are dealt to workers, a mean of their means is
 another number: so a program gives both sums, its gradients are those of the numerator, and what a round applies is
-divided by the divisor of all its lines (`program.update`).
+divided by the divisor of all its examples (`program.update`).
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ _CARRIED = frozenset(("_to_copy.default", "clamp.default", "clamp_min.default", 
 
 CLOSE = 1e-12
 
-Lines = Mapping[str, torch.Tensor]
+Examples = Mapping[str, torch.Tensor]
 
 
 def may_divide(program: Program) -> bool:
-    """Whether a step divides by something that lines have a part in, and parameters not."""
+    """Whether a step divides by something that examples have a part in, and parameters not."""
     return bool(_divisors(program))
 
 
-def numerators(program: Program, state: Lines, batch: Lines) -> Iterator[Program]:
+def numerators(program: Program, state: Examples, batch: Examples) -> Iterator[Program]:
     """For each divisor of a step, the step of the numerator, which gives the divisor as well.
 
-    That loss and divisor are sums over lines, and their quotient the loss, is for its checks to find.
+    That loss and divisor are sums over examples, and their quotient the loss, is for its checks to find.
 
     Args:
         program: as it was captured; its nodes stay in their places.
         state: parameters and buffers.
-        batch: lines, wide.
+        batch: examples, wide.
     """
     candidates = _divisors(program)
     sizes = _values(program, candidates, state, batch)
@@ -61,15 +61,15 @@ def numerators(program: Program, state: Lines, batch: Lines) -> Iterator[Program
         yield _numerator(program, same)
 
 
-def divisor_of(program: Program, state: Lines, batch: Lines, *, double: bool = True) -> float | None:
-    """What loss and gradients of these lines are divided by; None if the program has no divisor.
+def divisor_of(program: Program, state: Examples, batch: Examples, *, double: bool = True) -> float | None:
+    """What loss and gradients of these examples are divided by; None if the program has no divisor.
 
     It is worked out before the rest, from the few nodes that it is made of.
 
     Args:
         program: any that has the form of one.
         state: parameters and buffers.
-        batch: the lines.
+        batch: the examples.
         double: whether in float64, or as PyTorch computes it in float32.
     """
     value = dict(program.outputs).get(DIVISOR)
@@ -84,14 +84,14 @@ def divisor_of(program: Program, state: Lines, batch: Lines, *, double: bool = T
 
 def _divisors(program: Program) -> list[int]:
     """Scalars by which the step divides."""
-    lines, trained = _made_of(program, "batch:"), _made_of(program, "param:")
+    examples, trained = _made_of(program, "batch:"), _made_of(program, "param:")
     found: list[int] = []
     for node in program.nodes:
         if node.operation in _FORWARD and node.arguments[_REDUCTION[node.operation]] == _MEAN:
             found.append(node.outputs[1])
         elif node.operation in _DIVISIONS and isinstance(node.arguments[1], dict) and "v" in node.arguments[1]:
             value = node.arguments[1]["v"]
-            if program.types[value].shape == () and value in lines and value not in trained:
+            if program.types[value].shape == () and value in examples and value not in trained:
                 found.append(value)
     return list(dict.fromkeys(found))
 
@@ -105,7 +105,7 @@ def _made_of(program: Program, prefix: str) -> set[int]:
     return found
 
 
-def _values(program: Program, wanted: Sequence[int], state: Lines, batch: Lines) -> dict[int, float]:
+def _values(program: Program, wanted: Sequence[int], state: Examples, batch: Examples) -> dict[int, float]:
     """Scalars of a step, by the nodes that they are made of alone."""
     part = drop_dead(replace(program, outputs=tuple((str(value), value) for value in wanted)))
     found: dict[int, float] = {}

@@ -95,16 +95,16 @@ def eager_outputs(
 
     Args:
         module: in the modes that it is trained in; a copy of it is called.
-        batch: the lines.
+        batch: the examples.
         draws: what it draws.
-        dtype: float32 as it stands, or float64, in which its parameters, buffers and lines are made wide.
+        dtype: float32 as it stands, or float64, in which its parameters, buffers and examples are made wide.
         each: is called with an output's name and its value, which nothing else holds; float buffers are times the
-            lines, as an update's.
+            examples, as an update's.
 
     Raises:
         Exception: whatever the module raises, as one that makes float32 tensors of its own does in float64.
     """
-    is_wide, lines = dtype == torch.float64, len(next(iter(batch.values())))
+    is_wide, examples = dtype == torch.float64, len(next(iter(batch.values())))
 
     def parameter_of(tensor: torch.Tensor) -> torch.Tensor:
         return WidenedTensor(tensor) if is_wide and tensor.numel() >= WIDENED_WHEN_USED else widened(tensor, dtype)
@@ -116,7 +116,7 @@ def eager_outputs(
         loss, buffers = twin(*(widened(value, dtype) for value in batch.values()))
         each("loss", loss.detach())
         for name, value in buffers.items():
-            each(f"buffer:{name}", value * lines if value.is_floating_point() else value)
+            each(f"buffer:{name}", value * examples if value.is_floating_point() else value)
         give_gradients(loss, {n: p for n, p in twin.model.named_parameters() if p.requires_grad}, each)
 
 
@@ -167,5 +167,5 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def constant_draw(value: float) -> Callable[[int, int, list[int]], torch.Tensor]:
-    """A stand-in for random draws that is the same for every line: dropout then keeps all of them."""
+    """A stand-in for random draws that is the same for every example: dropout then keeps all of them."""
     return lambda seed, draw, shape: torch.full(shape, value)

@@ -23,7 +23,7 @@ def embedding_bag(
     include_last_offset: bool = False,
     padding_idx: int | None = None,
 ) -> Tensor:
-    """Sums, means or maxima of the embeddings of bags: lines of one length, or runs of one long row.
+    """Sums, means or maxima of the embeddings of bags: examples of one length, or runs of one long row.
 
     Args:
         offsets: where each bag of a long row begins; None for bags (n, length).
@@ -34,7 +34,7 @@ def embedding_bag(
     if max_norm is not None or scale_grad_by_freq:
         raise UnsupportedError(
             "embedding_bag with max_norm or scale_grad_by_freq is not supported: the first changes the weights while "
-            "the step runs, the second counts words over all lines. Leave it out"
+            "the step runs, the second counts words over all examples. Leave it out"
         )
     if input.is_floating_point():  # PyTorch takes weight and input in the other order too
         input, weight = weight, input
@@ -43,11 +43,11 @@ def embedding_bag(
         rows = rows * per_sample_weights.unsqueeze(-1)
     counted = None if padding_idx is None else input != padding_idx % weight.shape[0]
     if offsets is None:
-        return _of_lines(rows, counted, mode)
+        return _of_examples(rows, counted, mode)
     return _of_runs(rows, counted, offsets, include_last_offset, mode)
 
 
-def _of_lines(rows: Tensor, counted: Tensor | None, mode: str) -> Tensor:
+def _of_examples(rows: Tensor, counted: Tensor | None, mode: str) -> Tensor:
     """Bags of one length: rows (n, length, width)."""
     if mode == "max":
         return _largest(rows, counted)

@@ -25,20 +25,20 @@ Draw = Callable[[int, int, list[int]], torch.Tensor]
 _FACTORIES = named(Family.FACTORY)
 
 MAX_CACHED = 64
-"""For how many numbers of lines the resolved steps are kept."""
+"""For how many numbers of examples the resolved steps are kept."""
 
 Step = Callable[[list[Any], int], None]
 
 
 class Executor:
-    """Runs one program for any number of lines.
+    """Runs one program for any number of examples.
 
     Args:
         program: a validated program.
         double: compute in float64 instead of float32, with PyTorch's kernels (for the admission test of capture).
         draw: stands in for the program's random draws (for the same test).
-        check: is called once with each number of lines before the first run with it, and raises if the program does
-            not hold for it (`validate.check_lines`).
+        check: is called once with each number of examples before the first run with it, and raises if the program does
+            not hold for it (`validate.check_examples`).
         arithmetic: another than the program's (to infer shapes, which are PyTorch's in every arithmetic).
         device: where it computes, as `operations.table` takes it. What `run` is given may lie elsewhere: it is copied.
 
@@ -76,17 +76,17 @@ class Executor:
         out: Mapping[str, torch.Tensor],
         trace: Trace | None = None,
     ) -> None:
-        """Writes the update of a fragment: loss and gradients summed over its lines, piece by piece (`pieces`).
+        """Writes the update of a shard: loss and gradients summed over its examples, piece by piece (`pieces`).
 
         Args:
             state: "param:…", "frozen:…", "buffer:…".
-            batch: the fragment's fields by name, one row a line.
+            batch: the shard's fields by name, one row an example.
             seed: 64 bits for the program's random draws.
-            out: "loss", "grad:…", and the buffers that change; a float buffer is written times the number of lines, so
-                that a sum over fragments divided by all lines is its mean.
+            out: "loss", "grad:…", and the buffers that change; a float buffer is written times the number of examples,
+                so that a sum over shards divided by all examples is its mean.
             trace: is called after each node with its number and its outputs.
         """
-        bounds = piece_bounds(next(iter(batch.values())).shape[0], self.program.micro_lines)
+        bounds = piece_bounds(next(iter(batch.values())).shape[0], self.program.micro_batch_size)
         if len(bounds) == 1:
             self._run_at_once(state, batch, seed, out, trace)
             return
@@ -106,15 +106,15 @@ class Executor:
         out: Mapping[str, torch.Tensor],
         trace: Trace | None,
     ) -> None:
-        """As `run`, for lines that are no more than a piece's."""
-        lines, values = next(iter(batch.values())).shape[0], self._given(state, batch)
+        """As `run`, for examples that are no more than a piece's."""
+        examples, values = next(iter(batch.values())).shape[0], self._given(state, batch)
         for i, (name, _) in enumerate(self.program.outputs, len(self.program.types)):
             values[i] = out[name]
         with torch.no_grad():
-            self._execute(values, lines, seed, trace, self._dying)
+            self._execute(values, examples, seed, trace, self._dying)
             for name, value in self.program.outputs:
                 if values[value] is not out[name]:
-                    self._write(out[name], values[value], name, lines)
+                    self._write(out[name], values[value], name, examples)
 
     def give(
         self,
@@ -134,7 +134,7 @@ class Executor:
                 which they are computed.
             trace: as for `run`.
         """
-        lines, known = next(iter(batch.values())).shape[0], len(self.program.inputs)
+        examples, known = next(iter(batch.values())).shape[0], len(self.program.inputs)
         values = self._given(state, batch)
         wanted: dict[int, list[str]] = {}
         for name, value in self.program.outputs:
@@ -143,7 +143,7 @@ class Executor:
         def tell(value: int, found: torch.Tensor) -> None:
             for name in wanted.get(value, ()):
                 is_mean = name.startswith("buffer:") and found.is_floating_point()
-                each(name, found * float(lines) if is_mean else found)
+                each(name, found * float(examples) if is_mean else found)
 
         def look(number: int, outputs: Sequence[torch.Tensor]) -> None:
             if trace is not None:
@@ -154,7 +154,7 @@ class Executor:
         with torch.no_grad():
             for value in [value for value in wanted if value < known]:
                 tell(value, values[value])
-            self._execute(values, lines, seed, look, last_uses(replace(self.program, outputs=())))
+            self._execute(values, examples, seed, look, last_uses(replace(self.program, outputs=())))
 
     def run_local_steps(
         self,
@@ -165,27 +165,27 @@ class Executor:
         steps: int,
         rule: Rule,
     ) -> None:
-        """Writes the change of the parameters after some steps over parts of the fragment, times its lines.
+        """Writes the change of the parameters after some steps over parts of the shard, times its examples.
 
         Args:
             state: as for `run`; it stays as it is.
             batch: as for `run`.
             seed: of the first step; each further one has the next number.
             out: as for `run`.
-            steps: into how many parts the fragment is cut (its lines, if it has fewer).
-            rule: of the steps. Its state begins at zero in every task: a fragment is dealt to anyone, and none of them
+            steps: into how many parts the shard is cut (its examples, if it has fewer).
+            rule: of the steps. Its state begins at zero in every task: a shard is dealt to anyone, and none of them
                 has the state of who had one before.
 
-        As "loss" the sum of the losses that were met, over what they are means over if that is not lines, times lines;
-        "grad:…" is lines x (start - end), and a divisor the number of lines.
+        As "loss" the sum of the losses that were met, over what they are means over if not examples, times examples;
+        "grad:…" is examples x (start - end), and a divisor the number of examples.
         """
-        lines = next(iter(batch.values())).shape[0]
+        examples = next(iter(batch.values())).shape[0]
         own = {name: value.clone() for name, value in state.items()}
         total, divisors = torch.zeros((), dtype=torch.float32), torch.zeros((), dtype=torch.float32)
-        count = min(steps, lines)
+        count = min(steps, examples)
         moments = {n: rule.init(value.numel()) for n, value in own.items() if n.startswith("param:")}
         for step in range(count):
-            start, stop = lines * step // count, lines * (step + 1) // count
+            start, stop = examples * step // count, examples * (step + 1) // count
             part = {name: value[start:stop].clone() for name, value in batch.items()}
             self.run(own, part, seed + step, out)
             total, over = total + out["loss"], float(stop - start)
@@ -200,14 +200,14 @@ class Executor:
                     own[name].copy_(_divided(value, stop - start) if value.is_floating_point() else value)
         for name, value in out.items():
             if name == "loss":
-                value.copy_(_divided(total, float(divisors) or 1.0) * float(lines) if "divisor" in out else total)
+                value.copy_(_divided(total, float(divisors) or 1.0) * float(examples) if "divisor" in out else total)
             elif name == "divisor":
-                value.fill_(float(lines))
+                value.fill_(float(examples))
             elif name.startswith("grad:"):
                 parameter = "param:" + name[5:]
-                value.copy_((state[parameter] - own[parameter]) * float(lines))
+                value.copy_((state[parameter] - own[parameter]) * float(examples))
             else:
-                value.copy_(own[name] * float(lines) if value.is_floating_point() else own[name])
+                value.copy_(own[name] * float(examples) if value.is_floating_point() else own[name])
 
     def _given(self, state: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> list[Any]:
         """The values before the first node, and room for the outputs' memory behind them."""
@@ -219,15 +219,17 @@ class Executor:
         return values
 
     def _execute(
-        self, values: list[Any], lines: int, seed: int, trace: Trace | None, dying: Sequence[Sequence[int]]
+        self, values: list[Any], examples: int, seed: int, trace: Trace | None, dying: Sequence[Sequence[int]]
     ) -> None:
-        steps = self._steps.get(lines)
+        steps = self._steps.get(examples)
         if steps is None:
             if self._check is not None:
-                self._check(lines)
+                self._check(examples)
             if len(self._steps) >= MAX_CACHED:
                 self._steps.clear()
-            steps = self._steps[lines] = [self.resolve(i, lines, direct=True) for i in range(len(self.program.nodes))]
+            steps = self._steps[examples] = [
+                self.resolve(i, examples, direct=True) for i in range(len(self.program.nodes))
+            ]
         i = -1
         try:
             for i, step in enumerate(steps):
@@ -240,12 +242,12 @@ class Executor:
             where = f"node {i} ({self.program.nodes[i].operation})" if i >= 0 else "inputs"
             raise UsageError(f"program: {where} failed on these values: {error}") from error
 
-    def resolve(self, number: int, lines: int, *, meta: bool = False, direct: bool = False) -> Step:
+    def resolve(self, number: int, examples: int, *, meta: bool = False, direct: bool = False) -> Step:
         """A node with everything looked up beforehand that does not change from run to run.
 
         Args:
             number: of the node.
-            lines: the number of lines.
+            examples: the number of examples.
             meta: what the node makes from nothing is made on the meta device, where it takes no memory.
             direct: a gradient is written where the update wants it, which `run` keeps after the values.
         """
@@ -254,17 +256,17 @@ class Executor:
         writing_out = self._writes_out.get(node.operation)
         if node.operation not in VIEWS and not self._narrow.isdisjoint(references(node.arguments)):
             operation, writing_out = _widening(operation), writing_out and _widening(writing_out)
-        fixed = {key: self._constant(a, lines) for key, a in node.keywords.items()}
+        fixed = {key: self._constant(a, examples) for key, a in node.keywords.items()}
         if node.operation in _FACTORIES and "dtype" not in fixed and self._dtypes is not TORCH_DTYPES:
             fixed["dtype"] = self._dtypes[self.program.types[node.outputs[0]].dtype]  # else torch's default
         if meta and node.operation in _FACTORIES:
             fixed["device"] = torch.device("meta")
         if node.operation == "uniform":
-            return _drawing(operation, [self._constant(a, lines) for a in node.arguments], node.outputs[0])
+            return _drawing(operation, [self._constant(a, examples) for a in node.arguments], node.outputs[0])
         slots = [(i, a["v"]) for i, a in enumerate(node.arguments) if isinstance(a, dict) and "v" in a]
-        nested = [(i, self._nested(a, lines)) for i, a in enumerate(node.arguments) if _holds_values(a)]
+        nested = [(i, self._nested(a, examples)) for i, a in enumerate(node.arguments) if _holds_values(a)]
         variable = {i for i, _ in slots} | {i for i, _ in nested}
-        template = [None if i in variable else self._constant(a, lines) for i, a in enumerate(node.arguments)]
+        template = [None if i in variable else self._constant(a, examples) for i, a in enumerate(node.arguments)]
         target = self._direct.get(node.outputs[0])
         if direct and writing_out is not None and target is not None and not fixed:
             return _single(writing_out, template, slots, node.outputs[0], target)
@@ -272,29 +274,29 @@ class Executor:
             return _single(operation, template, slots, node.outputs[0])
         return _general(operation, template, slots, nested, fixed, node.outputs)
 
-    def _constant(self, item: Any, lines: int) -> Any:
+    def _constant(self, item: Any, examples: int) -> Any:
         """An argument that is the same in every run."""
         if isinstance(item, dict):
             if "t" in item:
                 return self._dtypes[item["t"]]
-            return float(item["f"]) if "f" in item else resolve(item, lines)
-        return [self._constant(part, lines) for part in item] if isinstance(item, list) else item
+            return float(item["f"]) if "f" in item else resolve(item, examples)
+        return [self._constant(part, examples) for part in item] if isinstance(item, list) else item
 
-    def _nested(self, item: Any, lines: int) -> Callable[[list[Any]], Any]:
+    def _nested(self, item: Any, examples: int) -> Callable[[list[Any]], Any]:
         """A list with values in it, as a function of the values."""
         if isinstance(item, list):
-            parts = [self._nested(part, lines) for part in item]
+            parts = [self._nested(part, examples) for part in item]
             return lambda values: [part(values) for part in parts]
         if isinstance(item, dict) and "v" in item:
             number = item["v"]
             return lambda values: values[number]
-        constant = self._constant(item, lines)
+        constant = self._constant(item, examples)
         return lambda values: constant
 
     @staticmethod
-    def _write(view: torch.Tensor, value: torch.Tensor, name: str, lines: int) -> None:
+    def _write(view: torch.Tensor, value: torch.Tensor, name: str, examples: int) -> None:
         if name.startswith("buffer:") and value.is_floating_point():
-            view.copy_(value * float(lines))
+            view.copy_(value * float(examples))
         else:
             view.copy_(value)
 

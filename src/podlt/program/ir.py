@@ -1,6 +1,6 @@
 """The training step as a document: typed values, single-assignment nodes, one encoding, one digest.
 
-A fragment may have any number of lines B, and there is one program for all of them: every integer in a shape or an
+A shard may have any number of examples B, and there is one program for all of them: every integer in a shape or an
 argument is a number, or an affine expression of B, written `{"B": [a, c]}` for a*B + c.
 
 Document: `{"arithmetic", "inputs", "nodes", "outputs", "types", "version"}` in canonical JSON. `types[i]` is the
@@ -15,7 +15,8 @@ buffer that is not persistent): then the document has `"names"` as well, a map f
 Where a task takes several steps by another rule than plain SGD, the document has `"local_optimizer"`: its name and
 options as a recipe's `training.local_optimizer` has them, without a learning rate, which the first entry says.
 
-Where tasks are executed in pieces (`podlt.program.pieces`), the document has `"micro_lines"`: the most lines of one.
+Where tasks are executed in pieces (`podlt.program.pieces`), the document has `"micro_batch_size"`: the most examples of
+one.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ ITEM_BYTES = {"f32": 4, "i64": 8, "i32": 4, "u8": 1, "b1": 1}
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """A field of a line, as the model is given it.
+    """A field of an example, as the model is given it.
 
     Attributes:
         name: its name.
@@ -63,9 +64,9 @@ class TensorType:
     dtype: str
     shape: tuple[Any, ...]
 
-    def at(self, lines: int) -> tuple[int, ...]:
-        """The shape for a number of lines."""
-        return tuple(resolve(dim, lines) for dim in self.shape)
+    def at(self, examples: int) -> tuple[int, ...]:
+        """The shape for a number of examples."""
+        return tuple(resolve(dim, examples) for dim in self.shape)
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ class Program:
     """A training step: `inputs` names the first values, `outputs` pairs a name with the number of a value.
 
     `names` says by which names the module saves an input of its state, where that is not the input's own. A task's own
-    steps follow `local_optimizer`; SGD where it is empty. Tasks are executed in pieces of at most `micro_lines`; as a
-    whole where it is 0.
+    steps follow `local_optimizer`; SGD where it is empty. Tasks are executed in pieces of at most `micro_batch_size`;
+    as a whole where it is 0.
     """
 
     arithmetic: str
@@ -94,7 +95,7 @@ class Program:
     outputs: tuple[tuple[str, int], ...]
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     local_optimizer: Mapping[str, Any] = field(default_factory=dict)
-    micro_lines: int = 0
+    micro_batch_size: int = 0
 
     @classmethod
     def from_document(cls, document: Any) -> Program:
@@ -122,7 +123,7 @@ class Program:
             tuple(_output(item) for item in document["outputs"]),
             _names(document["names"]) if "names" in document else {},
             _local_optimizer(document["local_optimizer"]) if "local_optimizer" in document else {},
-            _micro_lines(document["micro_lines"]) if "micro_lines" in document else 0,
+            _micro_batch_size(document["micro_batch_size"]) if "micro_batch_size" in document else 0,
         )
 
     @classmethod
@@ -138,7 +139,7 @@ class Program:
         """The document that `to_bytes` encodes."""
         names = {"names": {name: list(saved) for name, saved in self.names.items()}} if self.names else {}
         local = {"local_optimizer": dict(self.local_optimizer)} if self.local_optimizer else {}
-        pieces = {"micro_lines": self.micro_lines} if self.micro_lines else {}
+        pieces = {"micro_batch_size": self.micro_batch_size} if self.micro_batch_size else {}
         return (
             names
             | local
@@ -172,16 +173,16 @@ class Program:
         return {name: kind for name, kind in pairs if name.startswith(prefix)}
 
 
-def resolve(item: Any, lines: int) -> int:
-    """The integer that a dimension is for a number of lines."""
+def resolve(item: Any, examples: int) -> int:
+    """The integer that a dimension is for a number of examples."""
     if isinstance(item, dict):
         a, c = item["B"]
-        return int(a) * lines + int(c)
+        return int(a) * examples + int(c)
     return int(item)
 
 
 def is_affine(item: Any) -> bool:
-    """Whether an argument is an affine expression of the number of lines."""
+    """Whether an argument is an affine expression of the number of examples."""
     return (
         isinstance(item, dict)
         and set(item) == {"B"}
@@ -192,7 +193,7 @@ def is_affine(item: Any) -> bool:
 
 
 _KEYS = {"version", "arithmetic", "types", "inputs", "nodes", "outputs"}
-_OPTIONAL = {"names", "local_optimizer", "micro_lines"}
+_OPTIONAL = {"names", "local_optimizer", "micro_batch_size"}
 
 
 def _require(holds: bool, message: str) -> None:
@@ -245,8 +246,10 @@ def _local_optimizer(item: Any) -> dict[str, Any]:
     return dict(item)
 
 
-def _micro_lines(item: Any) -> int:
-    _require(_is_int(item) and 0 < item < 2**31, "micro_lines is a number of lines, left out where tasks are whole")
+def _micro_batch_size(item: Any) -> int:
+    _require(
+        _is_int(item) and 0 < item < 2**31, "micro_batch_size is a number of examples, left out where tasks are whole"
+    )
     return int(item)
 
 

@@ -29,18 +29,18 @@ class KernelCall:
     Args:
         program: whose types are declared.
         number: of the node.
-        lines: the number of lines.
+        examples: the number of examples.
     """
 
-    def __init__(self, program: Program, number: int, lines: int) -> None:
-        self.program, self.number, self.lines = program, number, lines
+    def __init__(self, program: Program, number: int, examples: int) -> None:
+        self.program, self.number, self.examples = program, number, examples
         self.node = program.nodes[number]
 
     def shape(self, position: int) -> Shape | None:
         """The shape of a tensor argument, or None where it is none."""
         item = self.argument(position)
         if isinstance(item, dict) and "v" in item:
-            return self.program.types[item["v"]].at(self.lines)
+            return self.program.types[item["v"]].at(self.examples)
         return None
 
     def tensor(self, position: int) -> Shape:
@@ -75,10 +75,10 @@ class KernelCall:
         items = item if isinstance(item, list) else [item]
         if not all(isinstance(i, int) or (isinstance(i, dict) and "B" in i) for i in items):
             raise ValueError(f"argument {position} is no list of integers")
-        return [resolve(i, self.lines) for i in items]
+        return [resolve(i, self.examples) for i in items]
 
 
-def check_kernel(program: Program, number: int, lines: int) -> None:
+def check_kernel(program: Program, number: int, examples: int) -> None:
     """Holds a node to the rule of its kernel, if it has one.
 
     Raises:
@@ -86,7 +86,7 @@ def check_kernel(program: Program, number: int, lines: int) -> None:
     """
     rule = _RULES.get(program.nodes[number].operation)
     if rule is not None:
-        rule(KernelCall(program, number, lines))
+        rule(KernelCall(program, number, examples))
 
 
 def require(holds: bool, message: str) -> None:
@@ -115,7 +115,7 @@ def _group_norm(call: KernelCall) -> None:
     backward = call.node.operation == "native_group_norm_backward.default"
     values = call.tensor(1 if backward else 0)
     n, c, length, groups = (call.integers(place)[0] for place in range(5 if backward else 3, 9 if backward else 7))
-    require(values[:2] == (n, c) and prod(values[2:]) == length, "not the lines, channels and pixels of the input")
+    require(values[:2] == (n, c) and prod(values[2:]) == length, "not the examples, channels and pixels of the input")
     require(groups > 0 and c % groups == 0, "channels must fall into groups")
     for position in (4,) if backward else (1, 2):
         require(call.shape(position) in (None, (c,)), f"argument {position} must have one number a channel")
@@ -130,7 +130,7 @@ def _per_channel(*positions: int, values: int) -> Callable[[KernelCall], None]:
 
     def rule(call: KernelCall) -> None:
         shape = call.tensor(values)
-        require(len(shape) >= 2, "the input must have lines and channels")
+        require(len(shape) >= 2, "the input must have examples and channels")
         require(values == 0 or call.shape(0) == shape, "gradient and input must have one shape")
         for position in positions:
             require(call.shape(position) in (None, (shape[1],)), f"argument {position} must have one number a channel")
@@ -142,7 +142,7 @@ def _same_shape(call: KernelCall) -> None:
     require(call.shape(0) == call.shape(1), "gradient and output must have one shape")
 
 
-def _same_lines_and_channels(call: KernelCall) -> None:
+def _same_examples_and_channels(call: KernelCall) -> None:
     gradient, values = call.tensor(0), call.tensor(1)
     require(len(gradient) == len(values) and gradient[:-2] == values[:-2], "gradient and input must agree")
 
@@ -156,7 +156,7 @@ def _pool(call: KernelCall) -> None:
 
 
 def _average_backward(call: KernelCall) -> None:
-    _same_lines_and_channels(call)
+    _same_examples_and_channels(call)
     _pool(call)
 
 
@@ -199,7 +199,7 @@ def _adaptive(call: KernelCall) -> None:
 
 def _adaptive_backward(call: KernelCall) -> None:
     """Of an image without pixels it writes outside its memory (torch 2.13)."""
-    _same_lines_and_channels(call)
+    _same_examples_and_channels(call)
     require(max(call.tensor(0)[-2:]) <= LONGEST, f"more than {LONGEST} windows a dimension")
     require(0 not in call.tensor(1)[-2:], "the input must have pixels")
 
@@ -269,7 +269,7 @@ def _floor_division(call: KernelCall) -> None:
 
 def _own(call: KernelCall) -> None:
     """No kernel of PyTorch's looks at the arguments of our own operations: our rule of types must have an answer."""
-    require(infer(call.program, call.number, call.lines) is not None, "not the arguments that it takes")
+    require(infer(call.program, call.number, call.examples) is not None, "not the arguments that it takes")
 
 
 _RULES: dict[str, Callable[[KernelCall], None]] = {

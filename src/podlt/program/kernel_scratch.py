@@ -10,14 +10,14 @@ from podlt.program.ir import Program
 from podlt.program.kernel_guards import KernelCall, Shape, check_kernel
 
 
-def scratch_bytes(program: Program, number: int, lines: int) -> int:
+def scratch_bytes(program: Program, number: int, examples: int) -> int:
     """The memory that a node's kernel may take beside its outputs.
 
     Raises:
         ValueError: its arguments do not say.
     """
     rule = _SCRATCH.get(program.nodes[number].operation)
-    return 0 if rule is None else rule(KernelCall(program, number, lines))
+    return 0 if rule is None else rule(KernelCall(program, number, examples))
 
 
 def _convolution_scratch(call: KernelCall) -> int:
@@ -26,12 +26,12 @@ def _convolution_scratch(call: KernelCall) -> int:
     Nothing of a call that breaks its rule: it is refused when shapes are checked.
     """
     try:
-        check_kernel(call.program, call.number, call.lines)
+        check_kernel(call.program, call.number, call.examples)
     except ValueError:
         return 0
     forward = call.node.operation == "convolution.default"
     values, weight = (call.tensor(place) for place in ((0, 1) if forward else (1, 2)))
-    result = call.program.types[call.node.outputs[0]].at(call.lines) if forward else call.tensor(0)
+    result = call.program.types[call.node.outputs[0]].at(call.examples) if forward else call.tensor(0)
     if len(result) != len(values):
         return 0
     padding = call.integers(4 if forward else 5)

@@ -1,4 +1,4 @@
-"""The losses that a recipe can name: each a sum over lines, and over a line's elements PyTorch's mean.
+"""The losses that a recipe can name: each a sum over examples, and over an example's elements PyTorch's mean.
 
 What they take is PyTorch's: scores (n, C, d1, ...) with classes (n, d1, ...). Only `token_cross_entropy` takes the
 classes last, as language models give them. Nothing is broadcast, and no number is cut to a class.
@@ -15,7 +15,7 @@ from torch.nn import functional
 from podlt.errors import UnsupportedError
 
 Measure = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""The loss of some outputs and labels, summed over lines."""
+"""The loss of some outputs and labels, summed over examples."""
 
 CLASSES_LAST = "token_cross_entropy"
 
@@ -72,7 +72,7 @@ def _require_classes(name: str, count: int) -> None:
 
 
 def _per_position(total: torch.Tensor, positions: tuple[int, ...]) -> torch.Tensor:
-    """Over a line's positions the mean."""
+    """Over an example's positions the mean."""
     count = 1
     for size in positions:
         count *= size
@@ -80,14 +80,14 @@ def _per_position(total: torch.Tensor, positions: tuple[int, ...]) -> torch.Tens
 
 
 def _elementwise(name: str, function: Callable[..., torch.Tensor]) -> Measure:
-    """A loss that compares output and label element by element: as many of both in a line."""
+    """A loss that compares output and label element by element: as many of both in an example."""
 
     def measure(output: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         flat, wanted = output.reshape(output.shape[0], -1), label.reshape(label.shape[0], -1)
         if flat.shape != wanted.shape:
             raise UnsupportedError(
                 f"{name}: the model gives {_shape(output)} and the labels are {_shape(label)}: as many outputs as "
-                "labels in a line are needed, nothing is repeated to fit"
+                "labels in an example are needed, nothing is repeated to fit"
             )
         return function(flat, wanted.to(flat.dtype), reduction="sum") / flat.shape[1]
 

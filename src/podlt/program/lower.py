@@ -47,7 +47,7 @@ class Lowering:
         self._draws = 0
 
     def document(self) -> dict[str, Any]:
-        """The program's document, for the number of lines of the example.
+        """The program's document, for the number of examples of the example.
 
         Raises:
             UnsupportedError: an operation that no program holds; names it and the user's line.

@@ -11,42 +11,42 @@ from podlt.program.pieces import SUM_BYTES, piece_sizes
 UNBOUNDED = 2**62
 """Where shapes are to be looked at, and memory is not."""
 
-MAX_LINES = 2**20
-"""Up to how many lines it is worked out what fits."""
+MAX_EXAMPLES = 2**20
+"""Up to how many examples it is worked out what fits."""
 
 
 class MemoryNeedError(InvalidProofError):
     """A task takes more memory than it may; its reason says how much."""
 
 
-def check_memory(program: Program, lines: int, max_bytes: int) -> None:
+def check_memory(program: Program, examples: int, max_bytes: int) -> None:
     """Refuses a task that takes more memory than it may.
 
     Args:
         program: its references were checked, its shapes need not have been.
-        lines: of the task, which the program's `micro_lines` may cut into pieces.
+        examples: of the task, which the program's `micro_batch_size` may cut into pieces.
         max_bytes: of everything that is alive at once.
 
     Raises:
         MemoryNeedError: it takes more.
         InvalidProofError: a dimension below zero, or a kernel's rule is broken.
     """
-    piece = piece_sizes(lines, program.micro_lines)[1]
-    needed, node = peak_bytes(program, piece, is_summed=bool(program.micro_lines))
+    piece = piece_sizes(examples, program.micro_batch_size)[1]
+    needed, node = peak_bytes(program, piece, is_summed=bool(program.micro_batch_size))
     if needed > max_bytes:
         where = f" (the most of it at node {node}, {program.nodes[node].operation})" if node >= 0 else ""
         raise MemoryNeedError(
-            f"program: {piece} lines of this model take more than the {max_bytes} bytes ({gib(max_bytes)}) that a task "
-            f"may take: {gib(needed)}{where}; set training.micro_lines below {piece}, or training.fragment_lines"
+            f"program: {piece} examples of this model take more than the {max_bytes} bytes ({gib(max_bytes)}) that a "
+            f"task may take: {gib(needed)}{where}; set training.micro_batch_size below {piece}, or training.shard_size"
         )
 
 
-def peak_bytes(program: Program, lines: int, *, is_summed: bool) -> tuple[int, int]:
+def peak_bytes(program: Program, examples: int, *, is_summed: bool) -> tuple[int, int]:
     """The most bytes that are alive at once: inputs, outputs, and what is needed later.
 
     Args:
         program: as for `check_memory`.
-        lines: that are executed at once.
+        examples: that are executed at once.
         is_summed: whether they are a piece of a task, whose update is added to others.
 
     Returns:
@@ -55,7 +55,7 @@ def peak_bytes(program: Program, lines: int, *, is_summed: bool) -> tuple[int, i
     Raises:
         InvalidProofError: a dimension below zero, or a kernel's rule is broken.
     """
-    sizes = [_bytes(kind, lines) for kind in program.types]
+    sizes = [_bytes(kind, examples) for kind in program.types]
     alive = sum(sizes[: len(program.inputs)])
     if is_summed:
         floats = sum(sizes[value] for _, value in program.outputs if program.types[value].dtype == "f32")
@@ -64,7 +64,7 @@ def peak_bytes(program: Program, lines: int, *, is_summed: bool) -> tuple[int, i
     for i, node in enumerate(program.nodes):
         alive += sum(sizes[output] for output in node.outputs)
         try:
-            scratch = scratch_bytes(program, i, lines)
+            scratch = scratch_bytes(program, i, examples)
         except ValueError as error:
             raise InvalidProofError(f"program: node {i} ({node.operation}): {error}") from None
         if alive + scratch > most:
@@ -73,9 +73,9 @@ def peak_bytes(program: Program, lines: int, *, is_summed: bool) -> tuple[int, i
     return most, at
 
 
-def most_lines(program: Program, max_bytes: int) -> int:
-    """The most lines of a piece that can be executed within so many bytes; 0 if not even one can."""
-    low, high = 0, MAX_LINES
+def most_examples(program: Program, max_bytes: int) -> int:
+    """The most examples of a piece that can be executed within so many bytes; 0 if not even one can."""
+    low, high = 0, MAX_EXAMPLES
     while low < high:
         middle = (low + high + 1) // 2
         if peak_bytes(program, middle, is_summed=True)[0] <= max_bytes:
@@ -90,10 +90,10 @@ def gib(nbytes: int) -> str:
     return f"{nbytes / 2**30:.2f} GiB"
 
 
-def _bytes(kind: TensorType, lines: int) -> int:
+def _bytes(kind: TensorType, examples: int) -> int:
     total = ITEM_BYTES[kind.dtype]
     for dim in kind.shape:
-        if resolve(dim, lines) < 0 or resolve(dim, 1) < 0:
+        if resolve(dim, examples) < 0 or resolve(dim, 1) < 0:
             raise InvalidProofError(f"program: a dimension below zero: {dim}")
-        total *= resolve(dim, lines)
+        total *= resolve(dim, examples)
     return total

@@ -63,7 +63,7 @@ class Optimizer(msgspec.Struct, frozen=True, kw_only=True):
         rule: for parameters of no group.
         groups: the first that matches a name has it.
         schedule: of the learning rate of all.
-        horizon: of the run; None to count steps instead of lines.
+        horizon: of the run; None to count steps instead of examples.
         clip_norm: the largest norm of a gradient, over all parameters; 0 for any.
         no_decay: whether biases and other parameters of one dimension have no weight decay.
     """
@@ -83,7 +83,7 @@ class Optimizer(msgspec.Struct, frozen=True, kw_only=True):
         return state
 
     def factor(self, seen: int) -> float:
-        """What learning rates are multiplied by after so many lines."""
+        """What learning rates are multiplied by after so many examples."""
         return self.schedule.factor(seen, self.horizon)
 
     def scale(self, gradient: torch.Tensor) -> float:
@@ -142,7 +142,7 @@ def optimizer_from(spec: Mapping[str, Any], horizon: Horizon | None = None) -> O
     Args:
         spec: options of the optimiser and of its schedule (`podlt.program.schedule.Schedule`); `clip_norm`, `no_decay`;
             and `groups`, each `{"match": [PATTERN, ...], ...}` with options of the optimiser that hold for it alone.
-        horizon: of the run; None to count steps instead of lines.
+        horizon: of the run; None to count steps instead of examples.
 
     Raises:
         UsageError: an unknown name or field, or a value out of its range.

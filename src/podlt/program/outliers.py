@@ -38,15 +38,15 @@ class OutlierBudget:
 
         Args:
             squares: as in `choose`.
-            executed: fragment -> whether a false result was found, of what was executed already.
-            execute: executes a fragment, and says whether a result of it is false.
+            executed: shard -> whether a false result was found, of what was executed already.
+            execute: executes a shard, and says whether a result of it is false.
         """
         self.begin_round()
         self.convicted(sum(executed.values()))
         seen = set(executed)
-        while (fragment := self.choose(squares, seen)) is not None:
-            seen.add(fragment)
-            self.convicted(execute(fragment))
+        while (shard := self.choose(squares, seen)) is not None:
+            seen.add(shard)
+            self.convicted(execute(shard))
 
     def begin_round(self) -> None:
         """Saves up for a round that begins."""
@@ -60,10 +60,10 @@ class OutlierBudget:
             self._limit = MODEST
 
     def choose(self, squares: Sequence[float], executed: Collection[int]) -> int | None:
-        """The fragment to execute next; None: none any more. Costs a look.
+        """The shard to execute next; None: none any more. Costs a look.
 
         Args:
-            squares: `clip.mean_square` of each fragment's gradients.
+            squares: `clip.mean_square` of each shard's gradients.
             executed: what the manager executed already.
         """
         positive = sorted(square for square in squares if square > 0)

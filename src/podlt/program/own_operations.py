@@ -41,11 +41,11 @@ def _absent(like: Tensor) -> Tensor:
 def _recurrence(
     kind: str, x: Tensor, h: Tensor, c: Maybe, w_ih: Tensor, w_hh: Tensor, b_ih: Maybe, b_hh: Maybe
 ) -> tuple[Tensor, ...]:
-    steps, lines, _ = x.shape
+    steps, examples, _ = x.shape
     hidden = h.shape[1]
-    saved = x.new_empty(steps, lines, SAVED[kind] * hidden) if kind in SAVED else _absent(x)
+    saved = x.new_empty(steps, examples, SAVED[kind] * hidden) if kind in SAVED else _absent(x)
     last = _absent(x) if c is None else torch.empty_like(c, memory_format=torch.contiguous_format)
-    return x.new_empty(steps, lines, hidden), h.new_empty(lines, hidden), last, saved
+    return x.new_empty(steps, examples, hidden), h.new_empty(examples, hidden), last, saved
 
 
 def _recurrence_backward(
@@ -106,8 +106,8 @@ def recurrence(kind: str, x: Tensor, states: tuple[Tensor, Maybe], weights: list
 
     Args:
         kind: one of `exact.operations.recurrences.GATES`.
-        x: (steps, lines, width).
-        states: the first h and c (lines, hidden).
+        x: (steps, examples, width).
+        states: the first h and c (examples, hidden).
         weights: w_ih and w_hh, then both biases or none.
 
     Returns:

@@ -1,11 +1,12 @@
-"""A task of many lines executed in pieces of at most `micro_lines`, so that its memory is that of a piece.
+"""A task of many examples executed in pieces of at most `micro_batch_size`, so that its memory is that of a piece.
 
 The definition, which holds in every arithmetic:
 
-- A task of n lines has ceil(n / micro_lines) pieces; piece i of k holds the lines from n*i//k up to n*(i+1)//k.
+- A task of n examples has ceil(n / micro_batch_size) pieces; piece i of k holds the examples from n*i//k up to
+n*(i+1)//k.
 - Piece i is executed as a task of its own, with the seed (seed + i * 2**32) mod 2**64. What a batch normalisation takes
   its means and variances over is a piece.
-- Loss, divisor, gradients and float buffers (which an execution gives times its lines) are added up element by
+- Loss, divisor, gradients and float buffers (which an execution gives times its examples) are added up element by
   element: the result is the float32 nearest to the real sum of the pieces' float32 values, ties to even. So no order,
   device or number of threads changes a bit.
 - Buffers of whole numbers are those of the first piece.
@@ -24,20 +25,20 @@ SUM_BYTES = 8
 """Of an element while pieces are added up, where no value is 2**29 times another of the same element."""
 
 
-def piece_bounds(lines: int, micro_lines: int) -> list[tuple[int, int]]:
+def piece_bounds(examples: int, micro_batch_size: int) -> list[tuple[int, int]]:
     """Where each piece of a task begins and ends.
 
     Args:
-        lines: of the task.
-        micro_lines: the most that a piece may have; 0 for the whole task as one.
+        examples: of the task.
+        micro_batch_size: the most that a piece may have; 0 for the whole task as one.
     """
-    count = max(1, -(-lines // micro_lines)) if micro_lines else 1
-    return [(lines * i // count, lines * (i + 1) // count) for i in range(count)]
+    count = max(1, -(-examples // micro_batch_size)) if micro_batch_size else 1
+    return [(examples * i // count, examples * (i + 1) // count) for i in range(count)]
 
 
-def piece_sizes(lines: int, micro_lines: int) -> tuple[int, int]:
-    """The lines of the smallest and of the largest piece of a task."""
-    sizes = [stop - start for start, stop in piece_bounds(lines, micro_lines)]
+def piece_sizes(examples: int, micro_batch_size: int) -> tuple[int, int]:
+    """The examples of the smallest and of the largest piece of a task."""
+    sizes = [stop - start for start, stop in piece_bounds(examples, micro_batch_size)]
     return min(sizes), max(sizes)
 
 

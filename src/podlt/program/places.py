@@ -47,7 +47,7 @@ class Places:
     """The places of named tensors, in order.
 
     Args:
-        fields: name and type of each, in order, none of them depending on the number of lines.
+        fields: name and type of each, in order, none of them depending on the number of examples.
 
     Attributes:
         nbytes: the size of the whole.

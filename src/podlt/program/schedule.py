@@ -1,7 +1,7 @@
-"""Learning rates as functions of the lines that a run has seen, so that who leaves or joins changes nothing in them.
+"""Learning rates as functions of the examples that a run has seen, so that who leaves or joins changes nothing in them.
 
-A step is a round of as many lines as when nobody has left. Numbers are reckoned in binary64; cosines to 30 digits, as
-the C library's own differ in their last bit from machine to machine.
+A step is a round of as many examples as when nobody has left. Numbers are reckoned in binary64; cosines to 30 digits,
+as the C library's own differ in their last bit from machine to machine.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from podlt.errors import UsageError
 
 
 class Horizon(msgspec.Struct, frozen=True):
-    """How far a run goes, in lines.
+    """How far a run goes, in examples.
 
     Attributes:
-        lines: of the training set.
+        examples: of the training set.
         epochs: in all.
-        per_round: lines of a round, and so of a step, while nobody has left.
+        per_round: examples of a round, and so of a step, while nobody has left.
     """
 
-    lines: int
+    examples: int
     epochs: int
     per_round: int
 
@@ -59,8 +59,8 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """What the learning rate is multiplied by.
 
         Args:
-            seen: lines that were seen before this step, in all epochs.
-            horizon: of the run; None to count steps instead of lines.
+            seen: examples that were seen before this step, in all epochs.
+            horizon: of the run; None to count steps instead of examples.
         """
         per_round = horizon.per_round if horizon is not None else 1
         end = self._end(horizon)
@@ -70,16 +70,16 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return _FORMS[self.schedule](self, seen, warm, end, per_round)
 
     def _warm(self, horizon: Horizon | None) -> int:
-        """For how many lines it warms up."""
+        """For how many examples it warms up."""
         if self.warmup_epochs and horizon is not None:
-            return round(self.warmup_epochs * horizon.lines)
+            return round(self.warmup_epochs * horizon.examples)
         return self.warmup * (horizon.per_round if horizon is not None else 1)
 
     def _end(self, horizon: Horizon | None) -> int:
-        """After how many lines it ends."""
+        """After how many examples it ends."""
         if horizon is None:
             return self.steps
-        return self.steps * horizon.per_round if self.steps else horizon.epochs * horizon.lines
+        return self.steps * horizon.per_round if self.steps else horizon.epochs * horizon.examples
 
     def check(self, horizon: Horizon | None) -> None:
         """Refuses what makes no sense.

@@ -19,13 +19,13 @@ RULES: dict[str, Rule] = {name: row.rule for name, row in ROWS.items() if row.ru
 _APPROXIMATE = ("gelu.default", "gelu_backward.default")
 
 
-def infer(program: Program, number: int, lines: int) -> Types | None:
+def infer(program: Program, number: int, examples: int) -> Types | None:
     """The types of a node's outputs (None for a gradient that is not asked for), or None where no rule says them.
 
     Args:
         program: whose arguments have a known form.
         number: of the node.
-        lines: the number of lines.
+        examples: the number of examples.
     """
     node = program.nodes[number]
     rule = RULES.get(node.operation)
@@ -33,15 +33,15 @@ def infer(program: Program, number: int, lines: int) -> Types | None:
         return None
     if any(key != "approximate" or value not in ("none", "tanh") for key, value in node.keywords.items()):
         return None
-    found = rule([given_types(program, item, lines) for item in node.arguments])
+    found = rule([given_types(program, item, examples) for item in node.arguments])
     return found if found is not None and len(found) == len(node.outputs) else None
 
 
-def given_types(program: Program, item: Any, lines: int) -> Any:
+def given_types(program: Program, item: Any, examples: int) -> Any:
     """An argument as rules take it: tensors by their types, everything else resolved."""
     if isinstance(item, dict) and "v" in item:
         kind = program.types[item["v"]]
-        return kind.dtype, kind.at(lines)
+        return kind.dtype, kind.at(examples)
     if isinstance(item, list):
-        return [given_types(program, part, lines) for part in item]
-    return resolve(item, lines) if is_affine(item) else item
+        return [given_types(program, part, examples) for part in item]
+    return resolve(item, examples) if is_affine(item) else item

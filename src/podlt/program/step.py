@@ -14,16 +14,16 @@ from podlt.program.losses import NAMED, entry, scores
 
 Loss = str | Callable[..., Any]
 """A name of `losses.NAMED`; a module of PyTorch's kind, called with output and labels; or a callable taking
-(model, *inputs, *labels). What the last two give may be one value a line, their sum, or their mean."""
+(model, *inputs, *labels). What the last two give may be one value an example, their sum, or their mean."""
 
 
 class SummedLoss:
-    """The loss of a batch, summed over its lines.
+    """The loss of a batch, summed over its examples.
 
     Args:
         loss: a name, a module or a callable.
         fields: inputs and labels, in the order in which a batch has them.
-        mean: whether the loss is a mean over lines: its sum is that many times as much.
+        mean: whether the loss is a mean over examples: its sum is that many times as much.
 
     Raises:
         UnsupportedError: there is no loss of this name.
@@ -52,7 +52,7 @@ class SummedLoss:
 
 
 def is_mean(loss: Loss, model: nn.Module, inputs: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]) -> bool:
-    """Whether a loss is a mean over lines: of lines that are there twice it is what it is of the lines."""
+    """Whether a loss is a mean over examples: of examples that are there twice it is what it is of the examples."""
     once = loss_value(loss, model, inputs, labels)
     if isinstance(loss, str) or once.ndim:
         return False
@@ -63,7 +63,7 @@ def is_mean(loss: Loss, model: nn.Module, inputs: Sequence[torch.Tensor], labels
 def loss_value(
     loss: Loss, model: nn.Module, inputs: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """What a loss says of some lines: one value a line, their sum or their mean.
+    """What a loss says of some examples: one value an example, their sum or their mean.
 
     Raises:
         UnsupportedError: it gives something else.
@@ -74,11 +74,15 @@ def loss_value(
         return NAMED[loss](scores(model(*inputs)), labels[0])
     found = loss(scores(model(*inputs)), *labels) if isinstance(loss, nn.Module) else loss(model, *inputs, *labels)
     value = found if isinstance(found, torch.Tensor) else entry(found, "loss")
-    lines = inputs[0].shape[0]
-    if not isinstance(value, torch.Tensor) or value.ndim > 1 or (value.ndim == 1 and value.shape[0] not in (1, lines)):
+    examples = inputs[0].shape[0]
+    if (
+        not isinstance(value, torch.Tensor)
+        or value.ndim > 1
+        or (value.ndim == 1 and value.shape[0] not in (1, examples))
+    ):
         got = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(found).__name__
         raise UnsupportedError(
-            f"the loss must be a tensor (or an output with one as its loss): one value a line, their sum or their "
+            f"the loss must be a tensor (or an output with one as its loss): one value an example, their sum or their "
             f"mean; got {got}"
         )
-    return value if value.ndim == 0 or value.shape[0] == lines else value.sum()
+    return value if value.ndim == 0 or value.shape[0] == examples else value.sum()

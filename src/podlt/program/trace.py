@@ -38,7 +38,7 @@ _NEVER_DECOMPOSE = {aten._scaled_dot_product_flash_attention_for_cpu.default}
 
 
 class WithLoss(nn.Module):
-    """A model and its loss, summed over the lines."""
+    """A model and its loss, summed over the examples."""
 
     def __init__(self, model: nn.Module, loss: Callable[..., torch.Tensor]) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def trace(
         batch: an example, one tensor a field.
         names: the fields' names.
         arithmetic: what it does not know is decomposed.
-        places: whether nodes remember their lines in the user's code, which takes a fifth of the time.
+        places: whether nodes remember their examples in the user's code, which takes a fifth of the time.
 
     Raises:
         UnsupportedError: the module does something that no graph can hold; names the place in the user's code.
@@ -95,7 +95,7 @@ def trace(
     frozen = [n for n, p in parameters.items() if not p.requires_grad]
 
     def joint(
-        values: list[torch.Tensor], fixed: list[torch.Tensor], state: list[torch.Tensor], lines: list[torch.Tensor]
+        values: list[torch.Tensor], fixed: list[torch.Tensor], state: list[torch.Tensor], examples: list[torch.Tensor]
     ) -> list[torch.Tensor]:
         copies = [value.clone() for value in state]  # a buffer that is changed in place changes here
         named = {
@@ -104,7 +104,7 @@ def trace(
             **{f"model.{n}": v for n, v in zip(buffers, copies, strict=True)},
         }
         with torch.enable_grad():
-            loss, after = torch.func.functional_call(module, named, tuple(lines), tie_weights=True)
+            loss, after = torch.func.functional_call(module, named, tuple(examples), tie_weights=True)
             with _NoDraws():  # type: ignore[no-untyped-call]
                 gradients = torch.autograd.grad(loss, values, allow_unused=True, materialize_grads=True)
         for name, before in zip(buffers, copies, strict=True):
@@ -148,7 +148,7 @@ def _functional(
         first = make_fx(joint, tracing_mode="fake", _allow_non_fake_inputs=True, record_stack_traces=places)(*arguments)
     _drop_dead(first)
     check_fixed_shapes(first)
-    again = Rewriter(first)  # carries each node's line in the user's code over to what it becomes
+    again = Rewriter(first)  # carries each node's example in the user's code over to what it becomes
     plain = ([p.detach() for p in arguments[0]], *arguments[1:])
     with torch.no_grad(), enable_python_dispatcher(), preserve_node_meta():
         graph = make_fx(
@@ -212,7 +212,7 @@ def _is_random(node: fx.Node) -> bool:
 
 
 def explain(error: Exception, model: nn.Module) -> str:
-    """What a user can do about a failed capture: the reason, and the innermost line of the user's own code."""
+    """What a user can do about a failed capture: the reason, and the innermost example of the user's own code."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if any(
         word in str(error).lower()

@@ -25,7 +25,7 @@ NO_DROPOUT = 2.0**-10
 """A draw for which every dropout keeps its element."""
 
 CLOSE = 1e-5
-"""How far two calls of one step on the same lines may be from each other: kernels add in any order."""
+"""How far two calls of one step on the same examples may be from each other: kernels add in any order."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Trial:
 
     Attributes:
         unused: parameters that the loss does not use: they have no gradient, and PyTorch's optimisers skip them.
-        mean: whether the loss looks like a mean over lines: of a batch twice as long it is the same.
+        mean: whether the loss looks like a mean over examples: of a batch twice as long it is the same.
     """
 
     unused: tuple[str, ...]
@@ -42,11 +42,11 @@ class Trial:
 
 
 def try_out(module: WithLoss, batch: Mapping[str, torch.Tensor]) -> Trial:
-    """Calls a step several times on the same lines.
+    """Calls a step several times on the same examples.
 
     Args:
         module: stays as it is; a copy is called.
-        batch: the lines.
+        batch: the examples.
 
     Raises:
         UnsupportedError: it fails, has no gradient, or is not the same from call to call.
@@ -71,8 +71,8 @@ def try_out(module: WithLoss, batch: Mapping[str, torch.Tensor]) -> Trial:
     value, name = float(first.detach()), type(module.model).__name__
     if not np.isfinite(value):
         raise UnsupportedError(
-            f"{name} cannot be captured: its loss is {value} on the lines that it was tried on: are inputs and labels "
-            "in the range that the loss takes?"
+            f"{name} cannot be captured: its loss is {value} on the examples that it was tried on: are inputs and "
+            "labels in the range that the loss takes?"
         )
     if not all(abs(value - other) <= CLOSE * (1 + abs(value)) for other in later):
         raise UnsupportedError(
@@ -143,7 +143,7 @@ def _own_tensors(part: nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 
 def _restore(tensors: list[tuple[nn.Module, str, torch.Tensor, torch.Tensor]]) -> None:
-    """Undoes what a call did to them; what is wrong about it is found where its line is known, by the trace."""
+    """Undoes what a call did to them; what is wrong about it is found where its example is known, by the trace."""
     with torch.no_grad():
         for part, name, value, before in tensors:
             if isinstance(value, nn.Parameter):
@@ -191,7 +191,7 @@ def _fingerprint(value: Any, levels: int) -> Any:
 
 
 def _refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any], model: nn.Module) -> None:
-    """What one call and the next leave behind on the same lines must be the same: a cache is, state is not."""
+    """What one call and the next leave behind on the same examples must be the same: a cache is, state is not."""
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if changed:
         raise UnsupportedError(

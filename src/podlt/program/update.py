@@ -10,7 +10,7 @@ from podlt.program.operations import EXACT_ARITHMETIC
 from podlt.program.places import Places
 
 DIVISOR = "divisor"
-"""What an update calls the sum that its loss is divided by, where that is not the number of lines."""
+"""What an update calls the sum that its loss is divided by, where that is not the number of examples."""
 
 
 def combine(updates: Sequence[torch.Tensor], out: torch.Tensor) -> None:
@@ -25,13 +25,13 @@ def combine(updates: Sequence[torch.Tensor], out: torch.Tensor) -> None:
         out.add_(update)
 
 
-def average(updates: Sequence[torch.Tensor], lines: int, layout: Places, arithmetic: str, out: torch.Tensor) -> bool:
-    """What a round applies: loss and gradients over its lines, or over the sum of the updates' divisors if they have
-    one; buffers over its lines. Without any label in the round, the divisor is 1.
+def average(updates: Sequence[torch.Tensor], examples: int, layout: Places, arithmetic: str, out: torch.Tensor) -> bool:
+    """What a round applies: loss and gradients over its examples, or over the sum of the updates' divisors if they have
+    one; buffers over its examples. Without any label in the round, the divisor is 1.
 
     Args:
-        updates: the float32 parts of updates, one a fragment.
-        lines: of the round.
+        updates: the float32 parts of updates, one a shard.
+        examples: of the round.
         layout: of an update.
         arithmetic: the program's.
         out: takes the average, and in the divisor's place the sum of the divisors.
@@ -41,25 +41,25 @@ def average(updates: Sequence[torch.Tensor], lines: int, layout: Places, arithme
     """
     place = dict(layout.items()).get(DIVISOR)
     if place is None:
-        return mean(updates, lines, arithmetic, out)
+        return mean(updates, examples, arithmetic, out)
     at, end = slice(place.offset // 4, place.offset // 4 + 1), layout.section("grad:")[1] // 4
     if not mean([update[at] for update in updates], 1, arithmetic, out[at]):
         return False
     total = float(out[at])
     finite = mean([update[:end] for update in updates], total or 1, arithmetic, out[:end])
-    finite = finite and (end == len(out) or mean([update[end:] for update in updates], lines, arithmetic, out[end:]))
+    finite = finite and (end == len(out) or mean([update[end:] for update in updates], examples, arithmetic, out[end:]))
     out[at] = total
     return finite
 
 
 def mean(updates: Sequence[torch.Tensor], divisor: float, arithmetic: str, out: torch.Tensor) -> bool:
-    """The sum of updates over a number of lines.
+    """The sum of updates over a number of examples.
 
     Stock programs add in the given order; exact ones add without any.
 
     Args:
         updates: float32 vectors of one length.
-        divisor: what the sum is divided by: the number of lines.
+        divisor: what the sum is divided by: the number of examples.
         arithmetic: the program's.
         out: takes the mean.
 

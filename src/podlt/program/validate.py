@@ -26,20 +26,21 @@ from podlt.program.shapes import infer
 
 MAX_DEPTH = 6
 MAX_CONSTANT = 65_536
-MAX_LINES = 1024
-"""The largest fragment that a program is checked for, unless the caller says more."""
+MAX_EXAMPLES = 1024
+"""The largest shard that a program is checked for, unless the caller says more."""
 FEW = (2, 3)
-"""Small numbers of lines for which shapes are inferred (a batch norm has no variance of one line), beside the largest.
-What they show is that a program is sensible; `check_lines` holds it to each number before it runs with it."""
+"""Small numbers of examples for which shapes are inferred (a batch norm has no variance of one line), beside the
+largest. What they show is that a program is sensible; `check_examples` holds it to each number before it runs with
+it."""
 
 
-def validate(program: Program, *, max_bytes: int = MAX_BYTES, lines: int = MAX_LINES) -> None:
+def validate(program: Program, *, max_bytes: int = MAX_BYTES, examples: int = MAX_EXAMPLES) -> None:
     """Checks a whole program.
 
     Args:
         program: of a known form, but possibly from a stranger.
         max_bytes: how much memory its values may take at any one time.
-        lines: of the largest task that it will run.
+        examples: of the largest task that it will run.
 
     Raises:
         MemoryNeedError: a task takes more memory than that.
@@ -50,35 +51,36 @@ def validate(program: Program, *, max_bytes: int = MAX_BYTES, lines: int = MAX_L
         operations = table(program.arithmetic)
     except UnsupportedError as error:
         raise InvalidProofError(f"program: {error}") from None
-    # A single line is refused by some operations (BatchNorm), and shows nothing that two do not.
-    lines = max(piece_sizes(lines, program.micro_lines)[1], *FEW)
+    # A single example is refused by some operations (BatchNorm), and shows nothing that two do not.
+    examples = max(piece_sizes(examples, program.micro_batch_size)[1], *FEW)
     _check_inputs(program)
     _check_assignments(program, frozenset(operations))
-    check_memory(program, lines, max_bytes)
+    check_memory(program, examples, max_bytes)
     executor = Executor(program, arithmetic=STOCK_ARITHMETIC)
-    for number in sorted({*FEW, lines}):
+    for number in sorted({*FEW, examples}):
         _check_shapes(executor, number)
     _check_outputs(program)
 
 
-def check_lines(program: Program, lines: int, max_bytes: int = MAX_BYTES) -> None:
-    """Checks memory and shapes of a validated program for one number of lines, before the first run with it.
+def check_examples(program: Program, examples: int, max_bytes: int = MAX_BYTES) -> None:
+    """Checks memory and shapes of a validated program for one number of examples, before the first run with it.
 
-    What holds for some numbers of lines need not hold for others: a squeeze drops a dimension only where it is 1, and
+    What holds for some numbers of examples need not hold for others: a squeeze drops a dimension only where it is 1,
+        and
     the bounds of a slice may change their sign.
 
     Args:
         program: a validated program.
-        lines: of a task; what is checked is its pieces.
+        examples: of a task; what is checked is its pieces.
         max_bytes: how much memory its values may take at any one time.
 
     Raises:
-        MemoryNeedError: so many lines take more memory than that.
-        InvalidProofError: it does not hold for so many lines.
+        MemoryNeedError: so many examples take more memory than that.
+        InvalidProofError: it does not hold for so many examples.
     """
-    check_memory(program, lines, max_bytes)
+    check_memory(program, examples, max_bytes)
     executor = Executor(program, arithmetic=STOCK_ARITHMETIC)
-    for size in sorted({*piece_sizes(lines, program.micro_lines)}):
+    for size in sorted({*piece_sizes(examples, program.micro_batch_size)}):
         _check_shapes(executor, size)
 
 
@@ -95,9 +97,9 @@ def _check_inputs(program: Program) -> None:
         if prefix not in ("param", "frozen", "buffer", "batch"):
             raise _fail(f"input {name!r} is none of param, frozen, buffer and batch")
         if prefix == "batch" and (not kind.shape or kind.shape[0] != {"B": [1, 0]}):
-            raise _fail(f"input {name!r} must have the lines as its first dimension")
+            raise _fail(f"input {name!r} must have the examples as its first dimension")
         if prefix != "batch" and any(is_affine(dim) for dim in kind.shape):
-            raise _fail(f"input {name!r} must not depend on the number of lines")
+            raise _fail(f"input {name!r} must not depend on the number of examples")
         if prefix == "param" and kind.dtype != "f32":
             raise _fail(f"parameter {name!r} must be f32, is {kind.dtype}")
     if not program.named("batch:"):
@@ -168,44 +170,44 @@ def _check_argument(item: Any, node: int, program: Program, depth: int) -> None:
     raise _fail(f"no argument {str(item)[:80]}", node, program)
 
 
-def _check_shapes(executor: Executor, lines: int) -> None:
+def _check_shapes(executor: Executor, examples: int) -> None:
     """Runs every node on meta tensors, and compares what comes out with what is declared."""
     program = executor.program
     values: list[Any] = [None] * len(program.types)
     for i in range(len(program.inputs)):
-        values[i] = _meta(program, i, lines)
+        values[i] = _meta(program, i, examples)
     for i, node in enumerate(program.nodes):
         if node.operation in ("uniform", "constant"):
-            _check_own(program, i, lines)
+            _check_own(program, i, examples)
         else:
             try:
-                check_kernel(program, i, lines)
-                _infer(executor, i, lines, values)
+                check_kernel(program, i, examples)
+                _infer(executor, i, examples, values)
             except Exception as error:
                 reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
                 raise _fail(f"does not fit its arguments: {reason}", i, program) from None
             for output in node.outputs:
-                _compare(program, i, output, values[output], lines)
+                _compare(program, i, output, values[output], examples)
         for output in node.outputs:
-            values[output] = _meta(program, output, lines)
+            values[output] = _meta(program, output, examples)
 
 
-def _infer(executor: Executor, number: int, lines: int, values: list[Any]) -> None:
+def _infer(executor: Executor, number: int, examples: int, values: list[Any]) -> None:
     """Makes a node's outputs on the meta device: by our own rule, or by PyTorch's.
 
     Raises:
         Exception: whatever PyTorch raises of arguments that do not fit.
     """
-    found = infer(executor.program, number, lines)
+    found = infer(executor.program, number, examples)
     if found is None:
         with torch.no_grad():
-            executor.resolve(number, lines, meta=True)(values, 0)
+            executor.resolve(number, examples, meta=True)(values, 0)
         return
     for output, kind in zip(executor.program.nodes[number].outputs, found, strict=True):
         values[output] = kind and torch.empty(kind[1], dtype=TORCH_DTYPES[kind[0]], device="meta")
 
 
-def _check_own(program: Program, number: int, lines: int) -> None:
+def _check_own(program: Program, number: int, examples: int) -> None:
     """Our own two operations: a random draw and a constant."""
     node = program.nodes[number]
     kind = program.types[node.outputs[0]]
@@ -237,19 +239,19 @@ def _number(item: Any) -> Any:
     return float(item["f"]) if isinstance(item, dict) else item
 
 
-def _meta(program: Program, value: int, lines: int) -> torch.Tensor:
+def _meta(program: Program, value: int, examples: int) -> torch.Tensor:
     kind = program.types[value]
-    return torch.empty(kind.at(lines), dtype=TORCH_DTYPES[kind.dtype], device="meta")
+    return torch.empty(kind.at(examples), dtype=TORCH_DTYPES[kind.dtype], device="meta")
 
 
-def _compare(program: Program, node: int, output: int, found: Any, lines: int) -> None:
+def _compare(program: Program, node: int, output: int, found: Any, examples: int) -> None:
     kind = program.types[output]
     if found is None and (kind.dtype, kind.shape) == ("f32", (0,)):
         return  # a gradient that was not asked for
     if not isinstance(found, torch.Tensor) or found.device.type != "meta":
         raise _fail("gives something that is no tensor", node, program)
-    if found.dtype != TORCH_DTYPES[kind.dtype] or tuple(found.shape) != kind.at(lines):
-        declared, actual = f"{kind.dtype} {kind.at(lines)}", f"{found.dtype} {tuple(found.shape)}"
+    if found.dtype != TORCH_DTYPES[kind.dtype] or tuple(found.shape) != kind.at(examples):
+        declared, actual = f"{kind.dtype} {kind.at(examples)}", f"{found.dtype} {tuple(found.shape)}"
         raise _fail(f"gives {actual}, declared as {declared}", node, program)
 
 

@@ -27,7 +27,7 @@ Tensor = torch.Tensor
 def without_looks() -> Iterator[None]:
     """PyTorch's own looks at values left out: they check arguments, or choose between kernels that compute the same.
 
-    What they check was checked when the module was tried on lines of the data.
+    What they check was checked when the module was tried on examples of the data.
     """
     validated, detect = Distribution._validate_args, transformer._detect_is_causal_mask
     Distribution.set_default_validate_args(False)
@@ -96,7 +96,7 @@ def _normal(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 def _pack(*_: Any) -> torch.Tensor:
     raise NotImplementedError(
         "packed sequences (pack_padded_sequence) are not supported: how much is computed would depend on the data. "
-        "Run the network over the padded batch, and mask what lies beyond each line's length"
+        "Run the network over the padded batch, and mask what lies beyond each example's length"
     )
 
 

@@ -40,11 +40,11 @@ class RecentRounds:
 
     def add(self, event: ev.RoundDone) -> None:
         """Takes a round into account."""
-        self._recent.append((event.lines, event.seconds, event.loss))
+        self._recent.append((event.examples, event.seconds, event.loss))
 
     @property
     def speed(self) -> float:
-        """Lines a second."""
+        """Examples a second."""
         seconds = sum(s for _, s, _ in self._recent)
         return sum(n for n, _, _ in self._recent) / seconds if seconds else 0.0
 
@@ -59,7 +59,7 @@ class RecentRounds:
 
     def facts(self, event: ev.RoundDone, convicted: int) -> str:
         """Loss, speed and workers after a round."""
-        return f"loss {self.loss:.4f}  {self.speed:,.0f} lines/s  {event.workers} workers  {convicted} convicted"
+        return f"loss {self.loss:.4f}  {self.speed:,.0f} examples/s  {event.workers} workers  {convicted} convicted"
 
 
 class PlainLines:

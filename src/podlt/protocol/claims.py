@@ -41,7 +41,7 @@ class Claim(IntEnum):
     MODEL = 15
     DATA = 16
     START = 17
-    FRAGMENTS = 18
+    SHARDS = 18
     RESULTS = 19
     CONVICTIONS = 20
     AVERAGES = 21
@@ -78,16 +78,16 @@ _TABLE = {
     Claim.DOCUMENTS: ("recipe and program are those of the first entry", "begin.recipe, begin.program"),
     Claim.TERMS: ("the first entry says what the recipe says", "begin, worked out again from the recipe"),
     Claim.SIGNATURES: ("workers signed the terms they joined on, and every commitment", "Ed25519; join, commit"),
-    Claim.PROGRESS: ("rounds follow each other; each line is used once an epoch", "open, begin"),
+    Claim.PROGRESS: ("rounds follow each other; each example is used once an epoch", "open, begin"),
     Claim.DRAWS: ("every draw follows from the secrets and the workers' salts", "begin.chain_end, reveal"),
     Claim.OPENINGS: ("every commitment opens to the result that was used", "commit, reveal"),
     Claim.VERDICTS: ("every verdict follows from the results", "reveal, verdict"),
     Claim.PAYMENTS: ("every payment is what the rules owe; all accounts sum to zero", "pay, release, join"),
     Claim.OUTCOME: ("the run ends as its last entry says", "close"),
     Claim.MODEL: ("model.safetensors is the parameters after the last round", "the last apply.parameters"),
-    Claim.DATA: ("the data are those of the run, and as many", "begin.data, begin.test, begin.lines"),
+    Claim.DATA: ("the data are those of the run, and as many", "begin.data, begin.test, begin.examples"),
     Claim.START: ("the first parameters follow from the recipe's seed", "begin.parameters"),
-    Claim.FRAGMENTS: ("each fragment is made of the lines that were due", "open.fragments"),
+    Claim.SHARDS: ("each shard is made of the examples that were due", "open.shards"),
     Claim.RESULTS: ("results are what their tasks give, or their workers were convicted", "reveal.openings"),
     Claim.CONVICTIONS: ("whoever was convicted had given another result than the task's", "verdict"),
     Claim.AVERAGES: (

@@ -32,8 +32,8 @@ class Roles(msgspec.Struct, frozen=True):
     """Who holds which task in a round, before anything is dealt again.
 
     Args:
-        seats: seat -> fragment number; a seat that is not among them has no task this round.
-        checked: the fragments that more than one worker executes, ascending.
+        seats: seat -> shard number; a seat that is not among them has no task this round.
+        checked: the shards that more than one worker executes, ascending.
         own: those that the manager executes itself, ascending.
     """
 
@@ -41,9 +41,9 @@ class Roles(msgspec.Struct, frozen=True):
     checked: list[int]
     own: list[int]
 
-    def group(self, fragment: int) -> list[int]:
-        """The seats of a fragment, ascending."""
-        return sorted(seat for seat, held in self.seats.items() if held == fragment)
+    def group(self, shard: int) -> list[int]:
+        """The seats of a shard, ascending."""
+        return sorted(seat for seat, held in self.seats.items() if held == shard)
 
 
 def round_dice(secret: bytes, beacon: bytes) -> Dice:
@@ -51,52 +51,52 @@ def round_dice(secret: bytes, beacon: bytes) -> Dice:
     return Dice(digest("draw/1", secret, beacon))
 
 
-def deal(dice: Dice, options: RuleOptions, roster: Roster, spares: int, fragments: int) -> Roles:
-    """A fragment each to drawn seats, and the checked ones to spares as well.
+def deal(dice: Dice, options: RuleOptions, roster: Roster, spares: int, shards: int) -> Roles:
+    """A shard each to drawn seats, and the checked ones to spares as well.
 
     Args:
         dice: `round_dice`.
         options: of the run.
         roster: its order is that of the keys (numbers are the manager's choice), as it was when the round opened.
-        spares: how many seats repeat a fragment.
-        fragments: how many there are.
+        spares: how many seats repeat a shard.
+        shards: how many there are.
     """
-    seats = [roster.seat_at(place) for place in dice.sample(roster.weights.total, fragments + spares)]
+    seats = [roster.seat_at(place) for place in dice.sample(roster.weights.total, shards + spares)]
     if options.votes:
-        checked = dice.below(fragments)
-        return Roles(dict(zip(seats, [*range(fragments), *[checked] * spares], strict=True)), [checked], [])
-    picked = dice.sample(fragments, min(spares, fragments))
-    idle = _separate(dice, roster, seats, fragments, picked)
-    dealt = [(seat, j) for j, seat in zip([*range(fragments), *picked], seats, strict=False)]
-    want, most = fragments * options.own, options.own_most * (roster.weights.total // len(roster.order))
+        checked = dice.below(shards)
+        return Roles(dict(zip(seats, [*range(shards), *[checked] * spares], strict=True)), [checked], [])
+    picked = dice.sample(shards, min(spares, shards))
+    idle = _separate(dice, roster, seats, shards, picked)
+    dealt = [(seat, j) for j, seat in zip([*range(shards), *picked], seats, strict=False)]
+    want, most = shards * options.own, options.own_most * (roster.weights.total // len(roster.order))
     more = dice.below(MILLION) < want % MILLION
-    own = dice.sample(fragments, min(most, fragments, want // MILLION + more))
-    held = dict(dealt[:fragments] + [one for one in dealt[fragments:] if one[1] not in idle])
+    own = dice.sample(shards, min(most, shards, want // MILLION + more))
+    held = dict(dealt[:shards] + [one for one in dealt[shards:] if one[1] not in idle])
     return Roles(held, sorted(set(picked) - idle), sorted(own))
 
 
-def _separate(dice: Dice, roster: Roster, seats: list[int], fragments: int, checked: Sequence[int]) -> set[int]:
-    """Has a spare change places where it has the operator of its fragment's worker, and there is another.
+def _separate(dice: Dice, roster: Roster, seats: list[int], shards: int, checked: Sequence[int]) -> set[int]:
+    """Has a spare change places where it has the operator of its shard's worker, and there is another.
 
     Args:
-        dice: after the fragments were drawn.
+        dice: after the shards were drawn.
         roster: knows the operators.
-        seats: those of the fragments, then the spares; changed in place.
-        fragments: how many there are.
+        seats: those of the shards, then the spares; changed in place.
+        shards: how many there are.
         checked: those that have a spare, in the order of the spares.
 
     Returns:
-        The checked fragments whose spare would be another seat of the same worker, and nobody can change with it: they
+        The checked shards whose spare would be another seat of the same worker, and nobody can change with it: they
         are not compared.
     """
     barred, idle = set(checked), set()
-    for spare, fragment in enumerate(checked, fragments):
-        worker = worker_of(seats[fragment])
+    for spare, shard in enumerate(checked, shards):
+        worker = worker_of(seats[shard])
         operator, fellow = roster.operator(worker), None
         if roster.operator(worker_of(seats[spare])) != operator:
             continue
         for _ in range(TRIES):
-            other = dice.below(fragments)
+            other = dice.below(shards)
             if other in barred:
                 continue
             if roster.operator(worker_of(seats[other])) != operator:
@@ -105,10 +105,10 @@ def _separate(dice: Dice, roster: Roster, seats: list[int], fragments: int, chec
         else:
             if worker_of(seats[spare]) != worker:
                 continue
-            anybody = (j for j in range(fragments) if j not in barred and worker_of(seats[j]) != worker)
+            anybody = (j for j in range(shards) if j not in barred and worker_of(seats[j]) != worker)
             fellow = next(anybody, None)
         if fellow is None:
-            idle.add(fragment)
+            idle.add(shard)
         else:
             seats[spare], seats[fellow] = seats[fellow], seats[spare]
     return idle

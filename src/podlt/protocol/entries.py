@@ -53,15 +53,15 @@ class Begin(Entry, frozen=True, tag="begin/4"):
         recipe: digest of the recipe's canonical bytes.
         program: digest of the program's canonical bytes.
         arithmetic: what the manager's machine computes for known inputs (`podlt.execution.conformance`).
-        data: digest of the training set, its number of lines included (`podlt.data.dataset`).
-        test: digest of the test set, its number of lines included; `NO_TEST` where there is none.
+        data: digest of the training set, its number of examples included (`podlt.data.dataset`).
+        test: digest of the test set, its number of examples included; `NO_TEST` where there is none.
         parameters: digest of the first parameters.
         seed: fixes data order and randomness.
-        fragment_lines: lines for each useful worker; 0: a block is dealt whole.
+        shard_size: examples for each useful worker; 0: a batch is dealt whole.
         local_steps: SGD steps of each task, at least 1.
         local_lr: learning rate of those steps, above 0; None where a task is one gradient.
-        spares: how many workers repeat a checked fragment; this and the six that follow: `options.RuleOptions`.
-        reward: credits a line.
+        spares: how many workers repeat a checked shard; this and the six that follow: `options.RuleOptions`.
+        reward: credits an example.
         chain_end: the end of the manager's chain of secrets.
         chain_length: how many secrets it has: at least one a round.
     """
@@ -76,10 +76,10 @@ class Begin(Entry, frozen=True, tag="begin/4"):
     test: Digest
     parameters: Digest
     seed: Digest
-    lines: Count
+    examples: Count
     epochs: Count
-    block_lines: Count
-    fragment_lines: Count
+    batch_size: Count
+    shard_size: Count
     local_steps: Count
     local_lr: float | None
     spares: Count
@@ -100,8 +100,8 @@ class Begin(Entry, frozen=True, tag="begin/4"):
 
     @property
     def cut(self) -> RoundCut:
-        """How its lines are cut into rounds."""
-        return RoundCut(self.lines, self.block_lines, self.fragment_lines)
+        """How its examples are cut into rounds."""
+        return RoundCut(self.examples, self.batch_size, self.shard_size)
 
 
 class Join(Entry, frozen=True, tag="join/4"):
@@ -149,7 +149,7 @@ class Shares(Entry, frozen=True, tag="shares/4"):
 
 
 class Open(Entry, frozen=True, tag="open/4"):
-    """A round begins: which lines of which epoch, cut into which fragments, on which parameters.
+    """A round begins: which examples of which epoch, cut into which shards, on which parameters.
 
     Who does what is not here: it follows from the round's secret, which is revealed at the round's end.
 
@@ -161,9 +161,9 @@ class Open(Entry, frozen=True, tag="open/4"):
     attempt: Count
     epoch: Count
     offset: Count
-    lines: Count
+    examples: Count
     parameters: Digest
-    fragments: list[Digest]
+    shards: list[Digest]
 
 
 class Redeal(Entry, frozen=True, tag="redeal/4"):
@@ -208,14 +208,14 @@ class Reveal(Entry, frozen=True, tag="reveal/4"):
 
 
 class Verdict(Entry, frozen=True, tag="verdict/4"):
-    """What a comparison came to: the proof record of the fragment.
+    """What a comparison came to: the proof record of the shard.
 
     `agree`: all the same, the Proof of Deep Learning Training. `vote`: one of three differs from two that are the same.
     `referee`: the manager executed the task itself; whoever differs from it is convicted.
     """
 
     round: Round
-    fragment: Count
+    shard: Count
     outcome: Outcome
     reason: Reason
     accepted: Digest
@@ -223,9 +223,9 @@ class Verdict(Entry, frozen=True, tag="verdict/4"):
 
 
 class ClippedPart(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A part of a fragment's update was scaled by 2^-exponent: 0, its gradients; 1, its float buffers."""
+    """A part of a shard's update was scaled by 2^-exponent: 0, its gradients; 1, its float buffers."""
 
-    fragment: Count
+    shard: Count
     part: Annotated[int, Meta(ge=0, le=1)]
     exponent: Annotated[int, Meta(ge=1, le=1024)]
 
@@ -233,7 +233,7 @@ class ClippedPart(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
 class Apply(Entry, frozen=True, tag="apply/4"):
     """The round's updates were clipped, averaged (`update`) and applied; `parameters` are the state after it.
 
-    `loss` is the first value of the average, the mean loss a line: whoever has the average has it.
+    `loss` is the first value of the average, the mean loss an example: whoever has the average has it.
     """
 
     round: Round

@@ -125,16 +125,16 @@ class Manager:
 
     # -- a round -----------------------------------------------------------------------------------------------------
 
-    def open(self, plan: Upcoming, fragments: Sequence[bytes]) -> list[Assignment]:
+    def open(self, plan: Upcoming, shards: Sequence[bytes]) -> list[Assignment]:
         """Opens a round and deals its tasks.
 
         Args:
             plan: what `upcoming` returned.
-            fragments: the digest of each fragment.
+            shards: the digest of each shard.
         """
         state = self.state
         due: dict[str, Any] = {"round": state.round, "attempt": state.resumes, "parameters": state.parameters}
-        due |= {"epoch": plan.epoch, "offset": plan.offset, "lines": plan.lines, "fragments": list(fragments)}
+        due |= {"epoch": plan.epoch, "offset": plan.offset, "examples": plan.examples, "shards": list(shards)}
         self._propose(e.Open(at=self._now(), **due))
         roles = state.roles(self._chain.secret(state.round))
         self._answers, self._suspects, self._redealer = RoundAnswers(roles), set(), None
@@ -268,30 +268,30 @@ class Manager:
         secret = self._chain.secret(self.state.round)
         self._propose(e.Reveal(at=self._now(), round=self.state.round, secret=secret, openings=openings))
 
-    def suspect(self, fragment: int) -> None:
-        """The result of a fragment cannot be used as it is: the manager will execute it, whoever agreed on it."""
-        self._suspects.add(fragment)
+    def suspect(self, shard: int) -> None:
+        """The result of a shard cannot be used as it is: the manager will execute it, whoever agreed on it."""
+        self._suspects.add(shard)
 
     def to_execute(self) -> list[int]:
-        """The fragments that the manager must execute itself before the round can be judged, ascending."""
+        """The shards that the manager must execute itself before the round can be judged, ascending."""
         round = self.state.revealed
-        open = [fragment for fragment in round.due() if self._judge(fragment, None) is None]
+        open = [shard for shard in round.due() if self._judge(shard, None) is None]
         return sorted({*open, *self._suspects, *round.roles.own})
 
     def judge(self, executed: Mapping[int, bytes]) -> list[e.Verdict]:
         """Writes the verdicts of the round.
 
         Args:
-            executed: fragment -> digest of the manager's own result, for each that it must execute.
+            executed: shard -> digest of the manager's own result, for each that it must execute.
         """
         round, found = self.state.revealed, []
-        for fragment in sorted({*round.due(), *self._suspects}):
-            judgement = self._judge(fragment, executed.get(fragment))
+        for shard in sorted({*round.due(), *self._suspects}):
+            judgement = self._judge(shard, executed.get(shard))
             assert judgement is not None, "what cannot be decided otherwise was executed"
             verdict = e.Verdict(
                 at=self._now(),
                 round=round.open.round,
-                fragment=fragment,
+                shard=shard,
                 outcome=judgement.outcome,
                 reason=judgement.reason,
                 accepted=judgement.accepted,
@@ -301,15 +301,15 @@ class Manager:
             found.append(verdict)
         return found
 
-    def _judge(self, fragment: int, executed: bytes | None) -> Judgement | None:
+    def _judge(self, shard: int, executed: bytes | None) -> Judgement | None:
         round = self.state.revealed
-        results = round.answers[fragment]
-        if fragment in self._suspects and executed is not None:
+        results = round.answers[shard]
+        if shard in self._suspects and executed is not None:
             return Judgement("referee", "suspect", executed, differing(results, executed))
-        return judge(results, vote=self.state.options.votes, own=fragment in round.own, executed=executed)
+        return judge(results, vote=self.state.options.votes, own=shard in round.own, executed=executed)
 
     def uploads(self) -> list[Copy | None]:
-        """For each fragment, in order, whose upload is to be applied: a seat and a holder; None for the manager's."""
+        """For each shard, in order, whose upload is to be applied: a seat and a holder; None for the manager's."""
         return self.state.revealed.uploads()
 
     def apply(self, update: bytes, parameters: bytes, loss: float, clipped: Sequence[e.ClippedPart] = ()) -> None:
@@ -318,8 +318,8 @@ class Manager:
         Args:
             update: digest of the averaged update.
             parameters: digest of the state after it.
-            loss: mean a line.
-            clipped: what was scaled down before it was averaged, ascending by fragment and part.
+            loss: mean an example.
+            clipped: what was scaled down before it was averaged, ascending by shard and part.
         """
         self._propose(
             e.Apply(
@@ -382,8 +382,8 @@ class Manager:
         return self._answers
 
     def _assignment(self, seat: int, holder: int) -> Assignment:
-        fragment = self.roles.seats[seat]
-        return Assignment(seat, holder, fragment, self.state.task(fragment))
+        shard = self.roles.seats[seat]
+        return Assignment(seat, holder, shard, self.state.task(shard))
 
     def _replayed(self) -> Redealer:
         """What draws who takes over a task; made when the round's first is dealt again, or its first worker goes."""

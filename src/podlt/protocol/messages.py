@@ -60,32 +60,32 @@ class JoinSignatures(msgspec.Struct, frozen=True, array_like=True, forbid_unknow
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One fragment's work: a pure function of what these digests name. `randomness` seeds dropout and the like."""
+    """One shard's work: a pure function of what these digests name. `randomness` seeds dropout and the like."""
 
     run: Digest
     round: Round
     program: Digest
     parameters: Digest
-    fragment: Digest
+    shard: Digest
     randomness: Digest
 
     def digest(self) -> bytes:
         """What a commitment to this task's result is bound to."""
         number = self.round.to_bytes(8, "big")
-        return digest("task/1", self.run, number, self.program, self.parameters, self.fragment, self.randomness)
+        return digest("task/1", self.run, number, self.program, self.parameters, self.shard, self.randomness)
 
 
-def randomness(seed: bytes, round: int, fragment: bytes) -> bytes:
+def randomness(seed: bytes, round: int, shard: bytes) -> bytes:
     """The seed of a task's random draws: the same for every worker that executes it, and in a repeated run."""
-    return digest("randomness/1", seed, round.to_bytes(8, "big"), fragment)
+    return digest("randomness/1", seed, round.to_bytes(8, "big"), shard)
 
 
 class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`holder` is to execute the task that was dealt to `seat`; `fragment` is its number in the round."""
+    """`holder` is to execute the task that was dealt to `seat`; `shard` is its number in the round."""
 
     seat: Seat
     holder: WorkerId
-    fragment: int
+    shard: int
     task: Task
 
 

@@ -21,10 +21,10 @@ class RuleOptions(msgspec.Struct, frozen=True):
 
     Attributes:
         preset: a name for the values.
-        spares: how many workers repeat a checked fragment.
-        checked: share of the fragments that have spares, in millionths; of no meaning in classic, which checks one.
-        own: share of the fragments that the manager executes itself, in millionths.
-        own_most: how many fragments of a round it executes at most.
+        spares: how many workers repeat a checked shard.
+        checked: share of the shards that have spares, in millionths; of no meaning in classic, which checks one.
+        own: share of the shards that the manager executes itself, in millionths.
+        own_most: how many shards of a round it executes at most.
         clip: updates beyond so many times the round's median norm are scaled down; 0: none is.
         escrow: how many younger credits vest one.
         first_fault: what a worker's first conviction does.
@@ -41,7 +41,7 @@ class RuleOptions(msgspec.Struct, frozen=True):
 
     @property
     def votes(self) -> bool:
-        """Whether two of three outvote the third, and one fragment a round is checked: the seed."""
+        """Whether two of three outvote the third, and one shard a round is checked: the seed."""
         return self.preset == "classic"
 
     @property
@@ -57,8 +57,8 @@ class RuleOptions(msgspec.Struct, frozen=True):
     def spares_of(self, seed: bytes, round: int, active: int) -> int:
         """How many spares a round has: at least one, and what is no whole number is drawn from the run's seed.
 
-        From the seed, and not from a secret: so anybody knows it, and the same recipe deals the same fragments in
-        every run. Who is a spare, and of which fragment, is secret.
+        From the seed, and not from a secret: so anybody knows it, and the same recipe deals the same shards in
+        every run. Who is a spare, and of which shard, is secret.
 
         Args:
             seed: of the run.
@@ -89,7 +89,7 @@ class RuleOptions(msgspec.Struct, frozen=True):
             classic = RuleOptions("classic", 2, 0, 0, 0, 0, self.escrow, "evict")
             return "" if self == classic and self.escrow <= MOST_ESCROW else f"classic has the options {classic}"
         if self.spares != 1:
-            return "guarded has one spare for a checked fragment"
+            return "guarded has one spare for a checked shard"
         if max(self.checked, self.own) > MILLION or max(self.clip, self.escrow) > MOST_ESCROW:
             return "an option is out of its range"
         return ""

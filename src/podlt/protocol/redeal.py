@@ -34,24 +34,24 @@ class Redealer:
         self._gone: set[int] = set()
         self._left: list[bytes] | None = None
         self._dealt: dict[int, set[int]] = {}
-        """Fragment -> those who have a task of it, and are still there."""
+        """Shard -> those who have a task of it, and are still there."""
 
         self._own: dict[int, list[int]] = {}
-        """Worker -> the fragments of the tasks that were dealt to it at first."""
+        """Worker -> the shards of the tasks that were dealt to it at first."""
 
-        for seat, fragment in roles.seats.items():
-            self._dealt.setdefault(fragment, set()).add(worker_of(seat))
-            self._own.setdefault(worker_of(seat), []).append(fragment)
+        for seat, shard in roles.seats.items():
+            self._dealt.setdefault(shard, set()).add(worker_of(seat))
+            self._own.setdefault(worker_of(seat), []).append(shard)
         self._more: dict[int, list[int]] = {}
-        """Worker -> the fragments of the tasks that were dealt again to it."""
+        """Worker -> the shards of the tasks that were dealt again to it."""
 
         self._times: Counter[int] = Counter()
 
     def leave(self, worker: int) -> None:
         """A worker of the round withdrew."""
         self._gone.add(worker)
-        for fragment in (*self._own.get(worker, ()), *self._more.get(worker, ())):
-            self._dealt[fragment].discard(worker)
+        for shard in (*self._own.get(worker, ()), *self._more.get(worker, ())):
+            self._dealt[shard].discard(worker)
         if self._left is not None and (place := self._place(worker)) is not None:
             del self._left[place]
 
@@ -59,8 +59,8 @@ class Redealer:
         """Deals the task of `seat` again; returns its new holder, or None if nobody is left who may take it."""
         number = self._times[seat].to_bytes(8, "big")
         dice = Dice(digest("redeal/1", self._secret, seat.to_bytes(8, "big"), number))
-        fragment = self._roles.seats[seat]
-        dealt = self._dealt[fragment]
+        shard = self._roles.seats[seat]
+        dealt = self._dealt[shard]
         operators = {self._roster.operator(worker) for worker in dealt}
         first = self._draw(dice, dealt, operators)
         if first is None:
@@ -70,7 +70,7 @@ class Redealer:
         load, weight = self._tasks, self._roster.weight
         holder = second if load(second) * weight(first) < load(first) * weight(second) else first
         self._times[seat] += 1  # only what was dealt again is in the log, and is counted by who replays it
-        self._more.setdefault(holder, []).append(fragment)
+        self._more.setdefault(holder, []).append(shard)
         dealt.add(holder)
         return holder
 
@@ -78,7 +78,7 @@ class Redealer:
         return len(self._own.get(worker, ())) + len(self._more.get(worker, ()))
 
     def _draw(self, dice: Dice, dealt: set[int], operators: set[str | int]) -> int | None:
-        """A worker of the round that is still there and has no task of the fragment; of another operator if it can."""
+        """A worker of the round that is still there and has no task of the shard; of another operator if it can."""
         roster, second_best = self._roster, None
         for _ in range(TRIES):
             worker = worker_of(roster.seat_at(dice.below(roster.weights.total)))

@@ -9,7 +9,7 @@ import msgspec
 from podlt.protocol import entries as e
 from podlt.protocol.draw import Roles
 from podlt.protocol.messages import Task
-from podlt.protocol.plan import fragment_bounds
+from podlt.protocol.plan import shard_bounds
 from podlt.protocol.shares import worker_of
 
 Copy = tuple[int, int]
@@ -49,7 +49,7 @@ class RoundState(msgspec.Struct):
         seats: how many seats they had.
         beacon: what its draws rest on besides the secret.
         before: the run before the round.
-        tasks: fragment -> its task and the task's digest: each is asked for by every step of a round.
+        tasks: shard -> its task and the task's digest: each is asked for by every step of a round.
         again: seat -> those to whom its task was dealt again and who have not left, in order.
         taken: worker -> the seats whose tasks were dealt again to it.
         moves: who left and what was dealt again, in the order of the log.
@@ -114,7 +114,7 @@ class RoundState(msgspec.Struct):
         answers: dict[int, dict[int, bytes]] = {}
         for (seat, holder), update in sorted(results.items()):
             answers.setdefault(roles.seats[seat], {})[holder] = update
-        several = {fragment for fragment, found in answers.items() if len(found) > 1}
+        several = {shard for shard, found in answers.items() if len(found) > 1}
         return RevealedRound(
             **msgspec.structs.asdict(self),
             roles=roles,
@@ -131,10 +131,10 @@ class RevealedRound(RoundState, kw_only=True):
     Attributes:
         roles: who had which task.
         results: (seat, holder) -> digest of the update that the task gave.
-        answers: fragment -> worker -> digest of its update.
-        own: the fragments that the manager executes itself.
-        to_judge: the fragments on which there must be a verdict.
-        verdicts: fragment -> the verdict on it.
+        answers: shard -> worker -> digest of its update.
+        own: the shards that the manager executes itself.
+        to_judge: the shards on which there must be a verdict.
+        verdicts: shard -> the verdict on it.
         applied: whether the round's average was applied.
     """
 
@@ -147,14 +147,14 @@ class RevealedRound(RoundState, kw_only=True):
     applied: bool = False
 
     def due(self) -> list[int]:
-        """The fragments on which there must be a verdict, ascending."""
+        """The shards on which there must be a verdict, ascending."""
         return sorted(self.to_judge)
 
-    def accepted(self, fragment: int) -> bytes:
-        """The digest of the update that stands for a fragment."""
-        if fragment in self.verdicts:
-            return self.verdicts[fragment].accepted
-        return next(iter(self.answers[fragment].values()))
+    def accepted(self, shard: int) -> bytes:
+        """The digest of the update that stands for a shard."""
+        if shard in self.verdicts:
+            return self.verdicts[shard].accepted
+        return next(iter(self.answers[shard].values()))
 
     def convicted(self) -> set[int]:
         """The workers that the round's verdicts convict."""
@@ -162,19 +162,19 @@ class RevealedRound(RoundState, kw_only=True):
 
     def passed(self) -> list[int]:
         """The workers whose results were compared, and that were not convicted, ascending."""
-        compared = {worker for fragment in self.due() for worker in self.answers[fragment]}
+        compared = {worker for shard in self.due() for worker in self.answers[shard]}
         return sorted(compared - self.convicted())
 
     def uploads(self) -> list[Copy | None]:
-        """For each fragment, in order, whose upload is to be applied: a seat and a holder; None for the manager's."""
+        """For each shard, in order, whose upload is to be applied: a seat and a holder; None for the manager's."""
         chosen: dict[int, Copy] = {}
         for copy, update in sorted(self.results.items()):
-            fragment = self.roles.seats[copy[0]]
-            if fragment not in chosen and update == self.accepted(fragment):
-                chosen[fragment] = copy
-        return [chosen.get(fragment) for fragment in range(len(self.open.fragments))]
+            shard = self.roles.seats[copy[0]]
+            if shard not in chosen and update == self.accepted(shard):
+                chosen[shard] = copy
+        return [chosen.get(shard) for shard in range(len(self.open.shards))]
 
-    def lines_of(self, fragments: Iterable[int]) -> dict[int, int]:
-        """Fragment -> how many lines it has."""
-        bounds = fragment_bounds(self.open.lines, len(self.open.fragments))
-        return {fragment: bounds[fragment][1] - bounds[fragment][0] for fragment in fragments}
+    def lines_of(self, shards: Iterable[int]) -> dict[int, int]:
+        """Shard -> how many examples it has."""
+        bounds = shard_bounds(self.open.examples, len(self.open.shards))
+        return {shard: bounds[shard][1] - bounds[shard][0] for shard in shards}

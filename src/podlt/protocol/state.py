@@ -19,12 +19,12 @@ from podlt.protocol.shares import SHARES_EVERY, SeatWeights
 from podlt.units import MAX_INT
 
 MOST_PAID = 4
-"""How often a line can be paid for in an epoch: to who used it, to its spares, and to the backups of these."""
+"""How often an example can be paid for in an epoch: to who used it, to its spares, and to the backups of these."""
 
 
 def most_paid(begin: e.Begin, epochs: int) -> int:
     """A bound on all credits that a run can ever pay, in so many epochs."""
-    return MOST_PAID * begin.reward * begin.lines * epochs
+    return MOST_PAID * begin.reward * begin.examples * epochs
 
 
 class RunFacts:
@@ -151,7 +151,7 @@ class RunFacts:
         """Who holds which task of the round in progress, given its secret."""
         round = self.in_progress
         spares, dice = self.spares(round.open.round, round.seats), round_dice(secret, round.beacon)
-        return deal(dice, self.options, self.roster, spares, len(round.open.fragments))
+        return deal(dice, self.options, self.roster, spares, len(round.open.shards))
 
     def leave(self, worker: int) -> None:
         """A worker is withdrawn: what is pending of it vests `escrow` rounds later, unless it comes back."""
@@ -164,23 +164,23 @@ class RunFacts:
         known = self.workers.get(worker)
         return known is not None and known.status == "active"
 
-    def task(self, fragment: int) -> Task:
-        """The task of a fragment of the round in progress."""
-        return self._task(fragment)[0]
+    def task(self, shard: int) -> Task:
+        """The task of a shard of the round in progress."""
+        return self._task(shard)[0]
 
-    def task_digest(self, fragment: int) -> bytes:
+    def task_digest(self, shard: int) -> bytes:
         """The digest of that task."""
-        return self._task(fragment)[1]
+        return self._task(shard)[1]
 
-    def _task(self, fragment: int) -> tuple[Task, bytes]:
+    def _task(self, shard: int) -> tuple[Task, bytes]:
         tasks = self.in_progress.tasks
-        if fragment not in tasks:
+        if shard not in tasks:
             opened, begin = self.in_progress.open, self._begin
-            lines = opened.fragments[fragment]
-            seed = randomness(begin.seed, opened.round, lines)
-            task = Task(self.run, opened.round, begin.program, opened.parameters, lines, seed)
-            tasks[fragment] = task, task.digest()
-        return tasks[fragment]
+            examples = opened.shards[shard]
+            seed = randomness(begin.seed, opened.round, examples)
+            task = Task(self.run, opened.round, begin.program, opened.parameters, examples, seed)
+            tasks[shard] = task, task.digest()
+        return tasks[shard]
 
     def owed(self, earned: Mapping[int, list[int]]) -> list[e.Transfer]:
         """The transfers with which the round in progress must end, given its credits (`earned`)."""
@@ -189,10 +189,10 @@ class RunFacts:
     def earned(self) -> dict[int, list[int]]:
         """Worker -> its credits of the round in progress, in the order of the seats."""
         round = self.revealed
-        lines = round.lines_of(range(len(round.open.fragments)))
+        examples = round.lines_of(range(len(round.open.shards)))
         earned: dict[int, list[int]] = {}
         for seat, holder in sorted(round.results):
-            earned.setdefault(holder, []).append(self._begin.reward * lines[round.roles.seats[seat]])
+            earned.setdefault(holder, []).append(self._begin.reward * examples[round.roles.seats[seat]])
         return earned
 
     def is_last_fault(self, worker: int) -> bool:

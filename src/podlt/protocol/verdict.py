@@ -22,13 +22,13 @@ class Judgement(msgspec.Struct, frozen=True):
 
 
 def judge(results: Mapping[int, bytes], *, vote: bool, own: bool, executed: bytes | None) -> Judgement | None:
-    """The judgement on a fragment.
+    """The judgement on a shard.
 
     Args:
         results: who answered -> digest of the update.
         vote: whether two of three outvote the third (the seed).
-        own: whether the manager was to execute the fragment, whatever the results are.
-        executed: the digest that it found, if it executed the fragment.
+        own: whether the manager was to execute the shard, whatever the results are.
+        executed: the digest that it found, if it executed the shard.
 
     Returns:
         The judgement, or None where the manager must execute the task first.

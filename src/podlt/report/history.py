@@ -21,17 +21,17 @@ class RoundRow(msgspec.Struct):
     Attributes:
         number: from 0.
         epoch: from 0.
-        lines: that it trained on.
+        examples: that it trained on.
         workers: how many were active when it opened.
         started: milliseconds of the manager's clock when it opened.
         useful: tasks whose results were to be applied.
         spare: results that only repeat another: of spares, and of backups that came besides.
-        loss: the mean over its lines.
-        checked: the fragments that were given to spares as well.
+        loss: the mean over its examples.
+        checked: the shards that were given to spares as well.
         own: those that the manager executed, whatever the results were.
-        agreed: fragments on which all results are the same.
+        agreed: shards on which all results are the same.
         disputes: the other verdicts.
-        clipped: the fragments whose update was scaled down, and by which power of two at most.
+        clipped: the shards whose update was scaled down, and by which power of two at most.
         suspended: workers that it convicted for the first time, and that may come back.
         evicted: the other workers that it convicted.
         vested: worker -> credits that became its own.
@@ -40,7 +40,7 @@ class RoundRow(msgspec.Struct):
 
     number: int
     epoch: int
-    lines: int
+    examples: int
     workers: int
     started: int
     useful: int = 0
@@ -63,8 +63,8 @@ class RoundRow(msgspec.Struct):
 
     @property
     def executed(self) -> list[int]:
-        """The fragments that the manager executed itself, ascending."""
-        return sorted({*self.own, *(verdict.fragment for verdict in self.disputes if verdict.outcome == "referee")})
+        """The shards that the manager executed itself, ascending."""
+        return sorted({*self.own, *(verdict.shard for verdict in self.disputes if verdict.outcome == "referee")})
 
 
 class EpochMetrics(msgspec.Struct, frozen=True):
@@ -143,7 +143,7 @@ class _Fold:
 
     def _open(self, visit: Visit, entry: e.Open) -> None:
         assert visit.round is not None
-        self._row = RoundRow(entry.round, entry.epoch, entry.lines, visit.round.size, entry.at)
+        self._row = RoundRow(entry.round, entry.epoch, entry.examples, visit.round.size, entry.at)
 
     def _withdraw(self, visit: Visit, entry: e.Withdraw) -> None:
         self.withdrawn.append((visit.state.round, entry.worker, entry.reason))
@@ -157,14 +157,14 @@ class _Fold:
     def _reveal(self, visit: Visit, entry: e.Reveal) -> None:
         row, round = self._row, visit.round
         assert row is not None and isinstance(round, RevealedRound)
-        row.useful = len(round.open.fragments)
+        row.useful = len(round.open.shards)
         row.spare = len(entry.openings) - row.useful
         row.checked, row.own = round.roles.checked, round.roles.own
 
     def _verdict(self, visit: Visit, entry: e.Verdict) -> None:
         assert self._row is not None
         if entry.outcome == "agree":
-            self._row.agreed.append(entry.fragment)
+            self._row.agreed.append(entry.shard)
         else:
             self._row.disputes.append(entry)
 
@@ -172,7 +172,7 @@ class _Fold:
         assert self._row is not None
         self._row.loss = entry.loss
         for part in entry.clipped:
-            self._row.clipped[part.fragment] = max(part.exponent, self._row.clipped.get(part.fragment, 0))
+            self._row.clipped[part.shard] = max(part.exponent, self._row.clipped.get(part.shard, 0))
 
     def _pay(self, visit: Visit, entry: e.Pay) -> None:
         assert self._row is not None and isinstance(visit.round, RevealedRound)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def history_table(run: Path) -> DataFrame:
     """The rounds that were trained, by their numbers.
 
-    Columns are `epoch` (from 0), `loss` (the mean over the round's lines), `lines`, `workers`, `convicted` (how many
-    were), `seconds` (NaN where they were not measured), and the figures of held-out lines, such as `test_loss`
-    and `val_loss`: in the line of the round after which they were taken, NaN in the others.
+    Columns are `epoch` (from 0), `loss` (the mean over the round's examples), `examples`, `workers`, `convicted` (how
+    many were), `seconds` (NaN where they were not measured), and the figures of held-out examples, such as `test_loss`
+    and `val_loss`: in the example of the round after which they were taken, NaN in the others.
 
     Args:
         run: its directory or bundle.
@@ -41,7 +41,7 @@ def history_table(run: Path) -> DataFrame:
         rows[row.number] = {
             "epoch": row.epoch,
             "loss": row.loss,
-            "lines": row.lines,
+            "examples": row.examples,
             "workers": row.workers,
             "convicted": len(row.convicted),
             "seconds": float("nan"),

@@ -50,7 +50,7 @@ class Life(msgspec.Struct, frozen=True):
         escrow: those that are pending.
         tasks: how many it executed.
         checks: how many of them were compared, with another's result or the manager's own.
-        lines: how many it computed.
+        examples: how many it computed.
         convicted: the rounds that convicted it.
         deeds: what else the log says of it.
     """
@@ -61,7 +61,7 @@ class Life(msgspec.Struct, frozen=True):
     escrow: Escrow
     tasks: int
     checks: int
-    lines: int
+    examples: int
     convicted: list[int]
     deeds: list[Deed]
 
@@ -74,7 +74,7 @@ def worker_life(run: Path, worker: int) -> Life:
     """
     deeds: list[Deed] = []
     convicted: list[int] = []
-    tasks = checks = lines = 0
+    tasks = checks = examples = 0
     state = None
     for visit in walk(run):
         state, entry = visit.state, visit.entry
@@ -82,15 +82,15 @@ def worker_life(run: Path, worker: int) -> Life:
         if isinstance(entry, e.Reveal) and isinstance(visit.round, RevealedRound):
             roles, due = visit.round.roles, set(visit.round.due())
             mine = [roles.seats[seat] for seat, holder in visit.round.results if holder == worker]
-            tasks, checks = tasks + len(mine), checks + sum(fragment in due for fragment in mine)
-            lines += sum(visit.round.lines_of(mine).values())
+            tasks, checks = tasks + len(mine), checks + sum(shard in due for shard in mine)
+            examples += sum(visit.round.lines_of(mine).values())
         elif isinstance(entry, e.Pay) and isinstance(visit.round, RevealedRound) and worker in visit.round.convicted():
             convicted.append(entry.round)
     if state is None or worker not in state.workers:
         count = 0 if state is None else len(state.workers)
         raise UsageError(f"{run}: no worker {worker}: expected 0 to {count - 1}")
     known, account = state.workers[worker], state.ledger.accounts[worker]
-    return Life(worker, known, account, escrow_of(state, worker), tasks, checks, lines, convicted, deeds)
+    return Life(worker, known, account, escrow_of(state, worker), tasks, checks, examples, convicted, deeds)
 
 
 def escrow_of(state: RunState, worker: int) -> Escrow:
@@ -125,15 +125,15 @@ def _took_over(visit: Visit, entry: e.Redeal, worker: int) -> list[str]:
 
 
 def _was_judged(visit: Visit, entry: e.Verdict, worker: int) -> list[str]:
-    results = visit.round.answers[entry.fragment] if isinstance(visit.round, RevealedRound) else {}
+    results = visit.round.answers[entry.shard] if isinstance(visit.round, RevealedRound) else {}
     if worker not in results:
         return []
     others = [f"worker {other}" for other in sorted(results) if other != worker]
     others += ["the manager's own"] if entry.outcome == "referee" or entry.reason == "own" else []
     how = f"{entry.outcome}, compared with {', '.join(others)}" if others else entry.outcome
     if worker in entry.convicted:
-        return [f"convicted: its result for fragment {entry.fragment} is not the accepted one ({how})"]
-    return [f"passed the check of fragment {entry.fragment} ({how})"]
+        return [f"convicted: its result for shard {entry.shard} is not the accepted one ({how})"]
+    return [f"passed the check of shard {entry.shard} ({how})"]
 
 
 def _was_clipped(visit: Visit, entry: e.Apply, worker: int) -> list[str]:
@@ -141,9 +141,9 @@ def _was_clipped(visit: Visit, entry: e.Apply, worker: int) -> list[str]:
     assert isinstance(round, RevealedRound)
     parts = ("gradients", "buffers")
     return [
-        f"the {parts[c.part]} of its result for fragment {c.fragment} were clipped: scaled by 2^-{c.exponent}"
+        f"the {parts[c.part]} of its result for shard {c.shard} were clipped: scaled by 2^-{c.exponent}"
         for c in entry.clipped
-        if round.answers[c.fragment].get(worker) == round.accepted(c.fragment)
+        if round.answers[c.shard].get(worker) == round.accepted(c.shard)
     ]
 
 

@@ -11,7 +11,7 @@ from podlt.errors import UsageError
 from podlt.log.merkle import inclusion_proof, is_included, leaf_hash
 from podlt.log.tree_head import Head, open_head, origin_of
 from podlt.protocol import entries as e
-from podlt.protocol.plan import fragment_bounds
+from podlt.protocol.plan import shard_bounds
 from podlt.protocol.round import Redealt, RevealedRound, RoundState
 from podlt.protocol.rules import RunState
 from podlt.protocol.shares import worker_of
@@ -29,7 +29,7 @@ class ComparedResult(msgspec.Struct, frozen=True):
         update: the digest of its result.
         commitment: to that result.
         signature: under the commitment.
-        convicted: whether the fragment's verdict names it.
+        convicted: whether the shard's verdict names it.
     """
 
     worker: int
@@ -42,15 +42,15 @@ class ComparedResult(msgspec.Struct, frozen=True):
     convicted: bool
 
 
-class FragmentRecord(msgspec.Struct, frozen=True):
-    """A fragment on which there is a verdict: what its task is made of, who answered what, and what came of it.
+class ShardRecord(msgspec.Struct, frozen=True):
+    """A shard on which there is a verdict: what its task is made of, who answered what, and what came of it.
 
     Attributes:
-        fragment: its number.
-        first: its first line, in the order of the epoch.
-        last: its last line.
+        shard: its number.
+        first: its first example, in the order of the epoch.
+        last: its last example.
         task: digest of its task.
-        lines: digest of its lines.
+        examples: digest of its examples.
         randomness: that the task was given.
         checked: whether it was given to spares as well.
         own: whether the manager was to execute it, whatever the results are.
@@ -58,11 +58,11 @@ class FragmentRecord(msgspec.Struct, frozen=True):
         verdict: on it.
     """
 
-    fragment: int
+    shard: int
     first: int
     last: int
     task: bytes
-    lines: bytes
+    examples: bytes
     randomness: bytes
     checked: bool
     own: bool
@@ -78,7 +78,7 @@ class RoundRecord(msgspec.Struct, frozen=True):
         entries: the numbers of the round's entries in the log.
         program: digest of the training step.
         secret: what the draws follow from.
-        fragments: those on which there is a verdict, ascending.
+        shards: those on which there is a verdict, ascending.
         redealt: of tasks that were dealt again: whose it was, and who got it.
         applied: what was applied.
         suspended: whom it convicted for the first time.
@@ -90,7 +90,7 @@ class RoundRecord(msgspec.Struct, frozen=True):
     entries: list[int]
     program: bytes
     secret: bytes
-    fragments: list[FragmentRecord]
+    shards: list[ShardRecord]
     redealt: list[tuple[int, int]]
     applied: e.Apply
     suspended: list[int]
@@ -130,7 +130,7 @@ def _record(state: RunState, round: RevealedRound, visits: list[int], found: lis
         entries=visits,
         program=state.begin.program,
         secret=secret,
-        fragments=[fragment_record(state, round, verdict) for _, verdict in sorted(round.verdicts.items())],
+        shards=[shard_record(state, round, verdict) for _, verdict in sorted(round.verdicts.items())],
         redealt=[(worker_of(move.seat), move.holder) for move in round.moves if isinstance(move, Redealt)],
         applied=applied,
         suspended=[worker for worker in convicted if state.workers[worker].status == "suspended"],
@@ -139,11 +139,11 @@ def _record(state: RunState, round: RevealedRound, visits: list[int], found: lis
     )
 
 
-def fragment_record(state: RunState, round: RevealedRound, verdict: e.Verdict) -> FragmentRecord:
-    """What a fragment's verdict rests on, in a round that is revealed, in progress or over."""
-    fragment, opened = verdict.fragment, round.open
-    start, stop = fragment_bounds(opened.lines, len(opened.fragments))[fragment]
-    task, randomness = task_of(state, round, fragment)
+def shard_record(state: RunState, round: RevealedRound, verdict: e.Verdict) -> ShardRecord:
+    """What a shard's verdict rests on, in a round that is revealed, in progress or over."""
+    shard, opened = verdict.shard, round.open
+    start, stop = shard_bounds(opened.examples, len(opened.shards))[shard]
+    task, randomness = task_of(state, round, shard)
     answers = [
         ComparedResult(
             worker=holder,
@@ -156,27 +156,27 @@ def fragment_record(state: RunState, round: RevealedRound, verdict: e.Verdict) -
             convicted=holder in verdict.convicted,
         )
         for (seat, holder), update in sorted(round.results.items())
-        if round.roles.seats[seat] == fragment
+        if round.roles.seats[seat] == shard
     ]
-    return FragmentRecord(
-        fragment=fragment,
+    return ShardRecord(
+        shard=shard,
         first=opened.offset + start,
         last=opened.offset + stop - 1,
         task=task,
-        lines=opened.fragments[fragment],
+        examples=opened.shards[shard],
         randomness=randomness,
-        checked=fragment in round.roles.checked,
-        own=fragment in round.roles.own,
+        checked=shard in round.roles.checked,
+        own=shard in round.roles.own,
         answers=answers,
         verdict=verdict,
     )
 
 
-def task_of(state: RunState, round: RoundState, fragment: int) -> tuple[bytes, bytes]:
-    """Digest and randomness of a fragment's task in a round, in progress or over."""
+def task_of(state: RunState, round: RoundState, shard: int) -> tuple[bytes, bytes]:
+    """Digest and randomness of a shard's task in a round, in progress or over."""
     current, state.current = state.current, round
     try:
-        task = state.task(fragment)
+        task = state.task(shard)
     finally:
         state.current = current
     return task.digest(), task.randomness

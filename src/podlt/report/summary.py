@@ -49,16 +49,16 @@ class Summary(msgspec.Struct, frozen=True):
         metrics: on the test set, after the last epoch.
         epochs: how many are whole.
         rounds: that were trained.
-        updates: fragments' results that went into the model.
-        lines: that were trained on.
+        updates: shards' results that went into the model.
+        examples: that were trained on.
         seconds: of training, 0 if it was not measured.
         workers: in all.
         left: workers that are still active.
         spare_share: tasks that only repeat another, of all.
         proof_share: of the measured work, what went to hashes, signatures and the log.
-        proofs: fragments whose results are all the same.
-        disputes: fragments whose results are not.
-        executed: fragments that the manager executed itself.
+        proofs: shards whose results are all the same.
+        disputes: shards whose results are not.
+        executed: shards that the manager executed itself.
         clipped: updates that were scaled down before they were averaged.
         convicted: numbers of workers.
         evicted: those of them that may not come back.
@@ -73,7 +73,7 @@ class Summary(msgspec.Struct, frozen=True):
     epochs: int
     rounds: int
     updates: int
-    lines: int
+    examples: int
     seconds: float
     workers: int
     left: int
@@ -91,9 +91,9 @@ class Summary(msgspec.Struct, frozen=True):
     withdrawn: int
 
     @property
-    def lines_per_second(self) -> float | None:
-        """Useful lines a second, or None if nothing was measured."""
-        return self.lines / self.seconds if self.seconds else None
+    def examples_per_second(self) -> float | None:
+        """Useful examples a second, or None if nothing was measured."""
+        return self.examples / self.seconds if self.seconds else None
 
     @property
     def demonstration(self) -> bool:
@@ -122,7 +122,7 @@ def summary_of(history: History, figures: Figures) -> Summary:
         epochs=history.state.epoch,
         rounds=len(rounds),
         updates=useful,
-        lines=sum(row.lines for row in rounds),
+        examples=sum(row.examples for row in rounds),
         seconds=figures.spent.seconds,
         workers=len(history.state.workers),
         left=len(history.state.active()),

@@ -13,11 +13,11 @@ MOST_NAMED = 12
 def rules_text(options: RuleOptions) -> str:
     """The rules of a run on one line."""
     if options.votes:
-        return "classic: one fragment of a round goes to 3 workers, and two outvote the third, which is evicted"
+        return "classic: one shard of a round goes to 3 workers, and two outvote the third, which is evicted"
     checked, own = options.checked / MILLION, options.own / MILLION
     clip = f"updates beyond {options.clip} times the median are clipped" if options.clip else "nothing is clipped"
     return (
-        f"guarded: {checked:.3g} of the fragments are executed by a second worker, {own:.3g} by the manager (at most "
+        f"guarded: {checked:.3g} of the shards are executed by a second worker, {own:.3g} by the manager (at most "
         f"{options.own_most} of a round), which decides every dispute; {clip}; a first conviction "
         f"{'suspends' if options.first_fault == 'suspend' else 'evicts'}"
     )

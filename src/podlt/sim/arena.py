@@ -33,7 +33,7 @@ DEFENCES: dict[Defence, ProtocolSpec] = {
 }
 """The rules by name; with none, nothing is compared, executed again or clipped."""
 
-LINES = 8
+EXAMPLES = 8
 """Of a task."""
 
 
@@ -46,11 +46,11 @@ class Score(msgspec.Struct, frozen=True):
         seed: of the run.
         cheaters: how many there were, each counted once under whatever keys.
         until: fakes until the first conviction, that one included, of each cheater that was convicted.
-        trials: fakes that were opened; where only friends hold a fragment, such fragments.
+        trials: fakes that were opened; where only friends hold a shard, such shards.
         hits: those of them that a verdict convicted.
         expected: hits by the formula; None where it has none.
         honest_convicted: honest workers that were convicted.
-        applied: fragments whose applied update was a fake.
+        applied: shards whose applied update was a fake.
         vested: tasks paid for fakes.
         gain: of a cheater over the median honest worker of the run, in tasks' rewards.
         accuracy: of the trained model on the test set.
@@ -118,11 +118,11 @@ class ArenaWorld(LearningWorld):
     def apply(self, accepted: list[bytes], plan: Upcoming) -> None:
         """Counts what was given, found and paid, then applies the updates."""
         round, convicted = self.state.revealed, self.state.revealed.convicted()
-        honest = [self.honest_result(self.state.task(j)) for j in range(plan.fragments)]
+        honest = [self.honest_result(self.state.task(j)) for j in range(plan.shards)]
         hazard = self._hazard(round.size)
-        for fragment, found in round.answers.items():
-            fakers = [worker for worker, result in found.items() if result != honest[fragment]]
-            suspect = fragment in round.verdicts and round.verdicts[fragment].reason == "suspect"
+        for shard, found in round.answers.items():
+            fakers = [worker for worker, result in found.items() if result != honest[shard]]
+            suspect = shard in round.verdicts and round.verdicts[shard].reason == "suspect"
             if fakers and not suspect:
                 self._try(fakers, convicted, hazard)
             for worker in fakers:
@@ -133,7 +133,7 @@ class ArenaWorld(LearningWorld):
         for (seat, holder), result in sorted(round.results.items()):
             if holder not in convicted:
                 self._paid.setdefault(holder, []).append(result != honest[round.roles.seats[seat]])
-        self.useful += plan.fragments
+        self.useful += plan.shards
         self.work += len(round.results)
         self.executions += len(self.manager.to_execute())
         super().apply(accepted, plan)
@@ -162,7 +162,7 @@ class ArenaWorld(LearningWorld):
     def _exposed(self) -> list[int]:
         roles, round = self.manager.roles, self.state.in_progress
         compared = {*roles.checked, *roles.own}
-        seats = [seat for seat, fragment in roles.seats.items() if fragment in compared]
+        seats = [seat for seat, shard in roles.seats.items() if shard in compared]
         looked_at = {holder for seat in seats for holder in round.holders(seat)}
         return [w for w in sorted(looked_at) if isinstance(self.players[w], Accomplice) and self.state.is_active(w)]
 
@@ -181,11 +181,11 @@ def play_attack(name: str, defence: Defence, seed: int, workers: int, rounds: in
     attack = ATTACKS[name]
     count = 0 if attack.player is Player else 1 if attack.alone else max(1, int(share * workers))
     scenario = Scenario(
-        lines=workers * rounds * LINES,
-        block_lines=workers * LINES,
-        fragment_lines=LINES,
+        examples=workers * rounds * EXAMPLES,
+        batch_size=workers * EXAMPLES,
+        shard_size=EXAMPLES,
         protocol=DEFENCES[defence],
-        deposit=attack.deposit * LINES,
+        deposit=attack.deposit * EXAMPLES,
     )
     own = digest("arena/1", seed.to_bytes(8, "big"))
 
@@ -236,7 +236,7 @@ def _score(world: ArenaWorld, defence: Defence, seed: int, count: int) -> Score:
 
 def _net(world: ArenaWorld, keys: Sequence[int]) -> float:
     """What somebody's keys gained, in tasks' rewards: pay that is its own, less deposits lost, less its work."""
-    reward = LINES * world.scenario.protocol.reward
+    reward = EXAMPLES * world.scenario.protocol.reward
     accounts = [world.state.ledger.accounts[key] for key in keys]
     credits = sum(account.vested - account.seized for account in accounts)
     fakes = world.attack.work * sum(world.given[owner] for owner in {world.owner(key) for key in keys})

@@ -51,12 +51,12 @@ LEGEND = """- **caught**: share of the cheaters that were convicted at least onc
 - **fakes until caught**: each cheater's until its first conviction, the median; **formula**: the same by the hazard of
   a fake (`podlt plan`).
 - **convictions a fake** beside the **least** and **most** of the formula's 95 % interval (binomial), and whether the
-  rate is **inside**. One row of twenty may be outside by chance. For `pairs`, a fake is a fragment.
+  rate is **inside**. One row of twenty may be outside by chance. For `pairs`, a fake is a shard.
 - **honest convicted**: in all runs of the row together.
 - **fakes applied**, **fakes paid**: a run; paid means vested.
 - **gain**: a cheater's over the median honest worker of its run, in tasks' rewards; true work costs 0.9 of its reward,
   a fake nothing (`half`, `rounded`: half of that).
-- **accuracy**: of the model at the end, on 797 lines of the digits, beside the **clean** run's under the same rules.
+- **accuracy**: of the model at the end, on 797 examples of the digits, beside the **clean** run's under the same rules.
 - **cost**: executions that were not useful, the manager's included, for each of a worker.
 - **rescued**: withdrawals after a commitment that `podlt verify` counts."""
 

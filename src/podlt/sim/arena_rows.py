@@ -208,7 +208,7 @@ class HonestComparisons(msgspec.Struct, frozen=True):
     """Comparisons of honest workers' results.
 
     Attributes:
-        comparisons: pairs of results to one fragment, the manager's among them.
+        comparisons: pairs of results to one shard, the manager's among them.
         convicted: workers that a verdict named.
     """
 
@@ -227,7 +227,7 @@ class HonestWorld(World):
     comparisons = 0
 
     def apply(self, accepted: list[bytes], plan: object) -> None:
-        """Counts what the round compared: each result of a fragment but the first with it, or with the manager's."""
+        """Counts what the round compared: each result of a shard but the first with it, or with the manager's."""
         round = self.state.revealed
         self.comparisons += sum(len(round.answers[j]) - 1 + (j in round.own) for j in round.due())
         super().apply(accepted, plan)  # type: ignore[arg-type]
@@ -255,7 +255,7 @@ def compare_honest(
 
 
 def honest_run(seed: int, least: int) -> HonestComparisons:
-    """One run in which each fragment has a spare, and the manager executes it as well.
+    """One run in which each shard has a spare, and the manager executes it as well.
 
     Args:
         seed: decides everything.
@@ -272,8 +272,8 @@ def honest_run(seed: int, least: int) -> HonestComparisons:
             for i, kind in enumerate(kinds)
         ]
 
-    lines = workers * rounds
-    scenario = Scenario(lines=lines, block_lines=workers, fragment_lines=1, protocol=rules)
+    examples = workers * rounds
+    scenario = Scenario(examples=examples, batch_size=workers, shard_size=1, protocol=rules)
     world = HonestWorld(scenario, players, seed.to_bytes(8, "big"), MemoryLog())
     world.begin()
     world.play(lambda world: isinstance(world, HonestWorld) and world.comparisons >= least)

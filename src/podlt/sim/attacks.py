@@ -56,7 +56,7 @@ ATTACKS = _rows(
     _lone("zeros", "gives zeros", a.Always, "zeros"),
     _lone("random", "gives noise of an honest size", a.Always, "random"),
     _lone("stale", "gives an update of the round before", a.Always, "stale"),
-    _lone("half", "works on half of its lines", a.Always, "half", work=0.5),
+    _lone("half", "works on half of its examples", a.Always, "half", work=0.5),
     _lone("rounded", "works in lower precision (8 bits)", a.Always, "rounded", work=0.5),
     _lone("negative", "gives the update with its sign turned", a.Always, "negative"),
     # No formula for the large ones: the manager looks at outliers, and finds them all at once.
@@ -85,7 +85,7 @@ ATTACKS = _rows(
     ),
     Attack(
         name="comparing",
-        what="friends fake where no friend has the fragment",
+        what="friends fake where no friend has the shard",
         player=s.Comparing,
         kind="little",
         formula="comparing",

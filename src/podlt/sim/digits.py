@@ -20,7 +20,7 @@ Whole = np.ndarray[Any, np.dtype[np.int64]]
 
 PIXELS, HIDDEN, CLASSES = 64, 32, 10
 TRAINING = 1000
-"""Lines to train on; the other 797 are the test set."""
+"""Examples to train on; the other 797 are the test set."""
 
 RATE = 0.4
 
@@ -32,7 +32,7 @@ COUNT = LAYOUT.nbytes // 4
 """Values of an update: the loss, and the gradients, with the zeros between them."""
 
 
-class DigitLines(msgspec.Struct, frozen=True):
+class DigitExamples(msgspec.Struct, frozen=True):
     """Images, float32 (n, 64), and labels, int64 (n,): to train on, and to test with."""
 
     images: Floats
@@ -42,14 +42,14 @@ class DigitLines(msgspec.Struct, frozen=True):
 
 
 @cache
-def digit_lines() -> DigitLines:
+def digit_examples() -> DigitExamples:
     """The digits, in an order that is always the same."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(labels))
     images, labels = (images[order] / 16).astype(np.float32), labels[order].astype(np.int64)
-    return DigitLines(images[:TRAINING], labels[:TRAINING], images[TRAINING:], labels[TRAINING:])
+    return DigitExamples(images[:TRAINING], labels[:TRAINING], images[TRAINING:], labels[TRAINING:])
 
 
 class DigitsModel:
@@ -71,24 +71,24 @@ class DigitsModel:
         """Whether training can go on."""
         return bool(np.isfinite(self.values).all())
 
-    def updates(self, lines: Whole, bounds: list[tuple[int, int]]) -> Floats:
-        """The sums of losses and gradients over fragments.
+    def updates(self, examples: Whole, bounds: list[tuple[int, int]]) -> Floats:
+        """The sums of losses and gradients over shards.
 
         Args:
-            lines: of the training set, by number.
-            bounds: where each fragment begins and ends among them.
+            examples: of the training set, by number.
+            bounds: where each shard begins and ends among them.
 
         Returns:
-            float32, (fragments, `COUNT`).
+            float32, (shards, `COUNT`).
         """
-        data, at = digit_lines(), _views(self.values)
-        images, labels = data.images[lines], data.labels[lines]
+        data, at = digit_examples(), _views(self.values)
+        images, labels = data.images[examples], data.labels[examples]
         with np.errstate(all="ignore"):
             hidden = np.maximum(images @ at["w1"] + at["b1"], 0)
             outputs = hidden @ at["w2"] + at["b2"]
             shares = np.exp(outputs - outputs.max(axis=1, keepdims=True))
             shares /= shares.sum(axis=1, keepdims=True)
-            rows = np.arange(len(lines))
+            rows = np.arange(len(examples))
             losses = -np.log(shares[rows, labels])
             shares[rows, labels] -= 1
             back = (shares @ at["w2"].T) * (hidden > 0)
@@ -103,13 +103,13 @@ class DigitsModel:
         return found
 
     def step(self, average: Floats) -> None:
-        """Applies the mean update a line."""
+        """Applies the mean update an example."""
         with np.errstate(all="ignore"):
             self.values[1:] -= np.float32(RATE) * average[1:]
 
     def accuracy(self) -> float:
         """The share of the test set that is told right; by chance, a tenth."""
-        data, at = digit_lines(), _views(self.values)
+        data, at = digit_examples(), _views(self.values)
         with np.errstate(all="ignore"):
             hidden = np.maximum(data.test_images @ at["w1"] + at["b1"], 0)
             outputs = hidden @ at["w2"] + at["b2"]

@@ -22,8 +22,8 @@ class NetworkFaults(msgspec.Struct, frozen=True, kw_only=True):
         manager_crash: how often the manager dies, and is resumed from its log.
         manager_seconds: after how long at most.
         compute: how long a task takes.
-        machines: for how many times as long as `compute` each process works at its share of a block where all are
-            equal, and in proportion at more and fewer lines; where there are none, a task takes `compute`.
+        machines: for how many times as long as `compute` each process works at its share of a batch where all are
+            equal, and in proportion at more and fewer examples; where there are none, a task takes `compute`.
         withheld: how many processes, the first ones, withhold each answer until so many seconds after the last task.
         withheld_seconds: how many.
         slow: share of processes that take twenty times as long.

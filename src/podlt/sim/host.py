@@ -23,7 +23,7 @@ from podlt.protocol.receipt import CommitmentReceipt
 from podlt.sim.faults import NetworkFaults
 from podlt.sim.packets import Connection, PacketSimulator
 
-LINE_BYTES, UPDATE_BYTES, STATE_BYTES = 8, 96, 64
+EXAMPLE_BYTES, UPDATE_BYTES, STATE_BYTES = 8, 96, 64
 ARITHMETIC = "simulated"
 
 LOAD_SECONDS = 0.5
@@ -54,13 +54,13 @@ class Machine(NamedTuple):
     """How fast a machine is.
 
     Attributes:
-        seconds: for so many lines, more or less.
-        lines: how many; 0 for any number.
+        seconds: for so many examples, more or less.
+        examples: how many; 0 for any number.
         withheld: how long after a task it answers at the earliest, in seconds.
     """
 
     seconds: float
-    lines: int = 0
+    examples: int = 0
     withheld: float = 0.0
 
 
@@ -90,7 +90,7 @@ class SimulatedExecutor:
     def load(self, program: LoadProgram) -> None:
         """Any program will do: it is not executed."""
         state = np.zeros(STATE_BYTES, np.uint8)
-        loaded = ProgramLoaded(state, UPDATE_BYTES, LINE_BYTES, "simulated", ARITHMETIC, "")
+        loaded = ProgramLoaded(state, UPDATE_BYTES, EXAMPLE_BYTES, "simulated", ARITHMETIC, "")
         self._after(LOAD_SECONDS, lambda: self._deliver(loaded))
 
     def hold(self, parameters: HoldParameters) -> None:
@@ -121,8 +121,8 @@ class SimulatedExecutor:
         if self._running is not None or not self._waiting:
             return
         task = self._running = self._waiting.popleft()
-        self._seconds = self._machine.seconds * (task.size / self._machine.lines if self._machine.lines else 1)
-        jitter = 1.0 if self._machine.lines else 0.5 + self._dice.random()
+        self._seconds = self._machine.seconds * (task.size / self._machine.examples if self._machine.examples else 1)
+        jitter = 1.0 if self._machine.examples else 0.5 + self._dice.random()
         self._after(self._seconds * jitter, lambda: self._done(task))
 
     def _done(self, task: ExecuteTask) -> None:

@@ -17,8 +17,8 @@ from podlt.program.clip import part_squares, scaled, scales
 from podlt.program.outliers import OutlierBudget
 from podlt.protocol import entries as e
 from podlt.protocol.messages import Assignment, Task
-from podlt.protocol.plan import Upcoming, fragment_bounds
-from podlt.sim.digits import COUNT, LAYOUT, DigitsModel, Floats, Whole, digit_lines
+from podlt.protocol.plan import Upcoming, shard_bounds
+from podlt.sim.digits import COUNT, LAYOUT, DigitsModel, Floats, Whole, digit_examples
 from podlt.sim.players import Gossip, Player
 from podlt.sim.strategies import Strategist, late_backup
 from podlt.sim.world import Log, Scenario, World
@@ -31,9 +31,9 @@ class Draft(msgspec.Struct, frozen=True):
 
     Attributes:
         honest: the right update.
-        half: twice the update of the first half of the lines.
+        half: twice the update of the first half of the examples.
         before: an update of the round before.
-        everybody: all right updates of the round, (fragments, `COUNT`).
+        everybody: all right updates of the round, (shards, `COUNT`).
         chance: the forger's own.
     """
 
@@ -85,7 +85,7 @@ FAKES: dict[str, Callable[[Draft], Floats]] = {
 
 
 class LearningWorld(World):
-    """A run in which fragments are lines of the digits. Arguments as `World`."""
+    """A run in which shards are examples of the digits. Arguments as `World`."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class LearningWorld(World):
         self._outliers: OutlierBudget | None = None
         self._arrays: dict[bytes, Floats] = {}
         self._before: dict[bytes, Floats] = {}
-        self._lines: dict[bytes, Whole] = {}
+        self._examples: dict[bytes, Whole] = {}
         self._honest: dict[bytes, bytes] = {}
         self._everybody: Floats = np.zeros((1, COUNT), np.float32)
         self._stale: Floats = self._everybody
@@ -121,15 +121,15 @@ class LearningWorld(World):
             if isinstance(player, Strategist):
                 player.before_round()
 
-    def fragments(self, plan: Upcoming) -> list[bytes]:
-        """The digests of a round's fragments; works out their updates."""
-        names, bounds = super().fragments(plan), fragment_bounds(plan.lines, plan.fragments)
-        first = plan.epoch * self.scenario.lines + plan.offset
-        lines = np.array([self._line(first + i) for i in range(plan.lines)], np.int64)
+    def shards(self, plan: Upcoming) -> list[bytes]:
+        """The digests of a round's shards; works out their updates."""
+        names, bounds = super().shards(plan), shard_bounds(plan.examples, plan.shards)
+        first = plan.epoch * self.scenario.examples + plan.offset
+        examples = np.array([self._line(first + i) for i in range(plan.examples)], np.int64)
         self._before, self._arrays = self._arrays, {}
-        previous, self._everybody = self._everybody, self.model.updates(lines, bounds)
+        previous, self._everybody = self._everybody, self.model.updates(examples, bounds)
         self._stale = previous
-        self._lines = {name: lines[start:stop] for name, (start, stop) in zip(names, bounds, strict=True)}
+        self._examples = {name: examples[start:stop] for name, (start, stop) in zip(names, bounds, strict=True)}
         self._bad = set()
         self._honest = {name: self._known(name, update) for name, update in zip(names, self._everybody, strict=True)}
         return names
@@ -137,16 +137,16 @@ class LearningWorld(World):
     def apply(self, accepted: list[bytes], plan: Upcoming) -> None:
         """Clips, averages and applies the updates of these digests by the rules of the run."""
         arrays = self._updates(accepted)
-        counts = [stop - start for start, stop in fragment_bounds(plan.lines, plan.fragments)]
+        counts = [stop - start for start, stop in shard_bounds(plan.examples, plan.shards)]
         found = scales(arrays, counts, LAYOUT, self.state.options.clip)
         for scale in found:
-            arrays[scale.fragment] = scaled(arrays[scale.fragment], LAYOUT, [scale])
+            arrays[scale.shard] = scaled(arrays[scale.shard], LAYOUT, [scale])
         self.clipped += len(found)
         with np.errstate(all="ignore"):
-            average = np.asarray(np.sum(arrays, axis=0, dtype=np.float64) / plan.lines, np.float32)
+            average = np.asarray(np.sum(arrays, axis=0, dtype=np.float64) / plan.examples, np.float32)
         self.model.step(average)
         update, loss = digest("sim-average/1", average.tobytes()), float(average[0])
-        clipped = [e.ClippedPart(scale.fragment, scale.part, scale.exponent) for scale in found]
+        clipped = [e.ClippedPart(scale.shard, scale.part, scale.exponent) for scale in found]
         self.manager.apply(update, self.step_parameters(update), loss if np.isfinite(loss) else 0.0, clipped)
 
     def look(self, plan: Upcoming) -> None:
@@ -155,20 +155,20 @@ class LearningWorld(World):
         if self._outliers is None:
             self._outliers = OutlierBudget(state.options.clip if state.options.own else 0)
         answers = state.revealed.answers
-        given = [next(iter(answers[fragment].values())) for fragment in range(plan.fragments)]
-        counts = [stop - start for start, stop in fragment_bounds(plan.lines, plan.fragments)]
+        given = [next(iter(answers[shard].values())) for shard in range(plan.shards)]
+        counts = [stop - start for start, stop in shard_bounds(plan.examples, plan.shards)]
 
-        def is_false(fragment: int) -> bool:
-            due = self.honest_result(state.task(fragment))
-            return any(result != due for result in answers[fragment].values())
+        def is_false(shard: int) -> bool:
+            due = self.honest_result(state.task(shard))
+            return any(result != due for result in answers[shard].values())
 
-        def execute(fragment: int) -> bool:
+        def execute(shard: int) -> bool:
             self.looks += 1
-            manager.suspect(fragment)
-            return is_false(fragment)
+            manager.suspect(shard)
+            return is_false(shard)
 
         squares = part_squares(self._updates(given), counts, LAYOUT)[0]
-        self._outliers.look(squares, {fragment: is_false(fragment) for fragment in manager.to_execute()}, execute)
+        self._outliers.look(squares, {shard: is_false(shard) for shard in manager.to_execute()}, execute)
 
     def _updates(self, names: Sequence[bytes]) -> list[Floats]:
         return [self._arrays[each] if each in self._arrays else self._before[each] for each in names]
@@ -179,9 +179,9 @@ class LearningWorld(World):
 
     def _collect(self, waiting: deque[Assignment]) -> None:
         super()._collect(waiting)
-        for fragment, name in enumerate(self.state.in_progress.open.fragments):
+        for shard, name in enumerate(self.state.in_progress.open.shards):
             if name in self._bad:
-                self.manager.suspect(fragment)
+                self.manager.suspect(shard)
 
     def _ask(self, assignment: Assignment) -> list[Assignment]:
         """As any world, but that who is late is asked after its backup."""
@@ -189,40 +189,40 @@ class LearningWorld(World):
         return super()._ask(assignment) if backup is None else [backup, assignment]
 
     def _execute(self, task: Task) -> bytes:
-        return self._honest[task.fragment]
+        return self._honest[task.shard]
 
     def _forge(self, task: Task, forger: bytes, kind: str) -> bytes:
         own = digest("sim-forger/1", forger, task.digest())
         chance = np.random.default_rng(int.from_bytes(own[:8], "big"))
-        lines = self._lines[task.fragment]
+        examples = self._examples[task.shard]
 
         def half() -> Floats:
-            count = max(1, len(lines) // 2)
-            update = self.model.updates(lines, [(0, count)])[0]
-            return np.asarray(np.float32(len(lines) / count) * update, np.float32)
+            count = max(1, len(examples) // 2)
+            update = self.model.updates(examples, [(0, count)])[0]
+            return np.asarray(np.float32(len(examples) / count) * update, np.float32)
 
         before = self._stale[int(chance.integers(len(self._stale)))]
-        honest = self._arrays[self._honest[task.fragment]]
+        honest = self._arrays[self._honest[task.shard]]
         fake = FAKES[kind](Draft(honest, half, before, self._everybody, chance))
         start = dict(LAYOUT.items())["grad:w1"].offset // 4
         # Who forges alone is found alone: one value says whose fake it is, and harms nothing.
         fake[start + int(chance.integers(64))] = np.float32(2.0**-40 * (1 + chance.random()))
-        return self._known(task.fragment, fake)
+        return self._known(task.shard, fake)
 
-    def _known(self, fragment: bytes, update: Floats) -> bytes:
+    def _known(self, shard: bytes, update: Floats) -> bytes:
         name = digest("sim-update/1", update.tobytes())
         self._arrays[name] = update
         if not np.isfinite(update).all():
-            self._bad.add(fragment)
+            self._bad.add(shard)
         return name
 
     def _line(self, place: int) -> int:
-        """The line of the training set at a place of the run: it is mixed anew for each pass."""
-        number, index = divmod(place, len(digit_lines().labels))
+        """The example of the training set at a place of the run: it is mixed anew for each pass."""
+        number, index = divmod(place, len(digit_examples().labels))
         return int(self._order(number)[index])
 
     def _order(self, number: int) -> Whole:
         if number not in self._orders:
             chance = np.random.default_rng([self._chance, number])
-            self._orders[number] = chance.permutation(len(digit_lines().labels))
+            self._orders[number] = chance.permutation(len(digit_examples().labels))
         return self._orders[number]

@@ -30,13 +30,13 @@ from podlt.network.worker.books import WorkerBooks
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import Assignment, Committed, Opened, Task, TreeSize
-from podlt.protocol.plan import Upcoming, fragment_bounds
+from podlt.protocol.plan import Upcoming, shard_bounds
 from podlt.protocol.rules import RunState
 from podlt.recipe import ProtocolSpec
 from podlt.sim.faults import NetworkFaults
 from podlt.sim.host import (
     ARITHMETIC,
-    LINE_BYTES,
+    EXAMPLE_BYTES,
     STATE_BYTES,
     UPDATE_BYTES,
     Machine,
@@ -49,7 +49,7 @@ from podlt.sim.packets import EventQueue, ManagerKilledError, PacketSimulator
 from podlt.sim.players import Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 
-FIELDS = [Field("line", "u8", (LINE_BYTES,), "input", None)]
+FIELDS = [Field("line", "u8", (EXAMPLE_BYTES,), "input", None)]
 
 STALLED_SECONDS = 6000.0
 """Simulated seconds without a round, after all faults have ended, that no run may take."""
@@ -68,7 +68,7 @@ class NetworkedWorld(World):
         seed: decides everything.
         faults: what goes wrong; drawn from the seed, unless given.
         deposit: that each worker brings.
-        lines: of each worker's share of a round.
+        examples: of each worker's share of a round.
         shares: of the recipe.
 
     Attributes:
@@ -89,15 +89,15 @@ class NetworkedWorld(World):
         faults: NetworkFaults | None = None,
         *,
         deposit: int = 0,
-        lines: int = 1,
+        examples: int = 1,
         shares: Literal["measured", "equal"] = "measured",
     ) -> None:
         name = digest("sim-network/1", seed.to_bytes(16, "big", signed=True))
         self.dice = random.Random(name)
         self.faults = NetworkFaults.drawn(self.dice) if faults is None else faults
         count = sum(processes)
-        block, rules = count * lines, ProtocolSpec(shares=shares)
-        scenario = Scenario(lines=block * rounds, block_lines=block, fragment_lines=0, deposit=deposit, protocol=rules)
+        batch, rules = count * examples, ProtocolSpec(shares=shares)
+        scenario = Scenario(examples=batch * rounds, batch_size=batch, shard_size=0, deposit=deposit, protocol=rules)
         super().__init__(
             scenario,
             lambda gossip: [make_player(Player, number, name, gossip) for number in range(count)],
@@ -123,7 +123,7 @@ class NetworkedWorld(World):
             bend: dict[str, Any] = {"bend": liar(self.dice, self.schedule, self.faults)} if host in self.liars else {}
             withheld = self.faults.withheld_seconds if host < self.faults.withheld else 0.0
             if self.faults.machines:
-                bend["machine"] = Machine(self.faults.compute * self.faults.machines[host], lines, withheld)
+                bend["machine"] = Machine(self.faults.compute * self.faults.machines[host], examples, withheld)
             elif withheld:
                 bend["machine"] = Machine(self.faults.compute, withheld=withheld)
             books = partial(WorkerBooks, self.bound, [key.public for key in mine], self.key.public)
@@ -174,7 +174,7 @@ class NetworkedWorld(World):
             arithmetic=ARITHMETIC,
             state_bytes=STATE_BYTES,
             update_bytes=UPDATE_BYTES,
-            block_lines=self.scenario.block_lines,
+            batch_size=self.scenario.batch_size,
         )
         chance = Chance(self.dice.randbytes, self._clock, lambda: self.schedule.now)
         self.engine = NetworkEngine(
@@ -263,8 +263,8 @@ class NetworkedWorld(World):
         plan, manager, engine = self._plan, self.manager, self.engine
         assert plan is not None
         self._tasks = {(a.seat, a.holder): a for a in waiting}
-        self._bounds = fragment_bounds(plan.lines, plan.fragments)
-        engine.deal(0, plan.lines, self._bounds, list(waiting))
+        self._bounds = shard_bounds(plan.examples, plan.shards)
+        engine.deal(0, plan.examples, self._bounds, list(waiting))
         while not (manager.all_opened and engine.idle()):
             while not manager.all_committed:
                 self._take_events()
@@ -313,7 +313,7 @@ class NetworkedWorld(World):
         self._tasks.update({(task.seat, task.holder): task for task in again})
         if again:
             assert self._plan is not None
-            self.engine.deal(0, self._plan.lines, self._bounds, again, again=True)
+            self.engine.deal(0, self._plan.examples, self._bounds, again, again=True)
 
     def _spread(self, dealt: Sequence[Assignment]) -> None:
         """Nobody overhears anything."""

@@ -13,7 +13,7 @@ from podlt.sim.networked import NetworkedWorld
 
 ROUNDS, WORKERS = 10, 6
 
-LINES = (1, 4, 1, 16)
+EXAMPLES = (1, 4, 1, 16)
 """Of each worker's share of a round, by the seed: tasks can be cut more and less finely."""
 
 
@@ -56,7 +56,7 @@ def play_networks(
     pairs = workers // 3
     processes = [2] * pairs + [1] * (workers - 2 * pairs)
     for number in range(seed, seed + runs):
-        world = NetworkedWorld(processes, rounds, number, faults, lines=LINES[number % len(LINES)])
+        world = NetworkedWorld(processes, rounds, number, faults, examples=EXAMPLES[number % len(EXAMPLES)])
         yield NetworkReport(
             seed=number,
             failure=_failure(world),

@@ -26,7 +26,7 @@ class SimulatedRun(msgspec.Struct, frozen=True):
         convicted: cheater -> the round (from 0) that convicted it first.
         honest_convicted: how many honest workers were convicted.
         at_large: how many cheaters were never convicted.
-        fakes_applied: fragments whose applied update was wrong.
+        fakes_applied: shards whose applied update was wrong.
         vested: credits that became a cheater's own.
         forfeited: credits that cheaters lost.
         head: the last tree head.
@@ -70,7 +70,7 @@ def simulate(
     runs: int = 1,
     *,
     whole: bool = False,
-    fragment_lines: int = 0,
+    shard_size: int = 0,
     deposit: int = 0,
     tested: bool = False,
     protocol: ProtocolSpec | None = None,
@@ -85,7 +85,7 @@ def simulate(
         seed: decides everything.
         runs: how many, each with its own seed.
         whole: whether a run goes on to its end after the last cheater was caught.
-        fragment_lines: lines a worker gets, or 0 for a line each.
+        shard_size: examples a worker gets, or 0 for an example each.
         deposit: what each brings.
         tested: whether there is a test set, whose (simulated) figures are logged after the epoch.
         protocol: the rules; those of `guarded` unless given.
@@ -103,9 +103,9 @@ def simulate(
     if directory is not None and runs != 1:
         raise UsageError(f"expected one run for a directory, got {runs}")
     scenario = Scenario(
-        lines=workers * rounds,
-        block_lines=workers,
-        fragment_lines=fragment_lines,
+        examples=workers * rounds,
+        batch_size=workers,
+        shard_size=shard_size,
         deposit=deposit,
         tested=tested,
         protocol=rules,
@@ -141,7 +141,7 @@ def _play(
 ) -> SimulatedRun:
     def players(gossip: Gossip) -> list[Player]:
         honest: tuple[type[Player], float | None] = (Player, None)
-        kinds = [*cast, *[honest] * (scenario.block_lines - len(cast))]
+        kinds = [*cast, *[honest] * (scenario.batch_size - len(cast))]
         return [make_player(kind, i, seed, gossip, rate) for i, (kind, rate) in enumerate(kinds)]
 
     log: MemoryLog | LogStore = MemoryLog()

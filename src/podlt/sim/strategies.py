@@ -121,7 +121,7 @@ class Once(Strategist):
 
 
 class Comparing(Strategist):
-    """A coalition that fakes only where no friend has the same fragment."""
+    """A coalition that fakes only where no friend has the same shard."""
 
     def result(self, task: Task) -> bytes:
         """The shared fake where only strangers can contradict, and honest work elsewhere."""
@@ -213,10 +213,10 @@ class Rational(Strategist):
     def best(self) -> BestResponse:
         """The best response in this run."""
         scenario, state = self.world.scenario, self.world.state
-        size = scenario.fragment_lines or 1
+        size = scenario.shard_size or 1
         reward = scenario.protocol.reward * size
-        workers = scenario.block_lines // size
-        rounds = scenario.epochs * scenario.lines // scenario.block_lines
+        workers = scenario.batch_size // size
+        rounds = scenario.epochs * scenario.examples // scenario.batch_size
         options = proof_options(state.options, reward, scenario.deposit)
         return _best(options, workers, rounds, self.new_key)
 

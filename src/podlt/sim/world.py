@@ -22,7 +22,7 @@ from podlt.protocol import entries as e
 from podlt.protocol.families.membership import may_return
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import Assignment, Task, TreeSize
-from podlt.protocol.plan import Upcoming, fragment_bounds
+from podlt.protocol.plan import Upcoming, shard_bounds
 from podlt.protocol.rules import RunState
 from podlt.recipe import SIMULATED, ModelSpec, ProtocolSpec, Recipe, TrainingSpec, terms_of
 from podlt.sim.players import Gossip, Player
@@ -69,10 +69,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         tested: whether there is a test set, whose (simulated) figures are logged after each epoch.
     """
 
-    lines: int
+    examples: int
     epochs: int = 1
-    block_lines: int
-    fragment_lines: int = 0
+    batch_size: int
+    shard_size: int = 0
     protocol: ProtocolSpec = ProtocolSpec()
     deposit: int = 0
     tested: bool = False
@@ -86,8 +86,8 @@ def recipe_of(scenario: Scenario, workers: int, seed: bytes) -> Recipe:
         training=TrainingSpec(
             epochs=scenario.epochs,
             workers=max(scenario.protocol.options.min_workers, workers),
-            block_lines=scenario.block_lines,
-            fragment_lines=scenario.fragment_lines,
+            batch_size=scenario.batch_size,
+            shard_size=scenario.shard_size,
             seed=int.from_bytes(digest("sim-seed/1", seed)[:5], "big"),
         ),
         protocol=scenario.protocol,
@@ -124,7 +124,7 @@ class World:
         self.recipe = recipe.to_bytes()
         self.program = to_json({"arithmetic": recipe.program_arithmetic, "simulation": "sim-update/1"})
         self.key = SigningKey(digest("sim-manager/1", seed))
-        self.terms = terms_of(recipe, scenario.lines)
+        self.terms = terms_of(recipe, scenario.examples)
         self.chain = HashChain(digest("sim-chain/1", seed), self.terms.chain_length + spare_secrets)
         self._now = EPOCH_MILLIS
         self.tree = Tree()
@@ -157,7 +157,7 @@ class World:
             data=digest("sim-data/1", self.seed),
             test=digest("sim-test/1", self.seed) if self.scenario.tested else e.NO_TEST,
             parameters=parameters,
-            lines=self.scenario.lines,
+            examples=self.scenario.examples,
             chain_end=self.chain.end,
             **msgspec.structs.asdict(self.terms),
         )
@@ -203,19 +203,19 @@ class World:
 
     def _round(self, plan: Upcoming) -> None:
         manager = self.manager
-        self.gossip.left = -(-(self.state.epochs * self.scenario.lines - self._used(plan)) // plan.lines)
-        dealt = manager.open(plan, self.fragments(plan))
+        self.gossip.left = -(-(self.state.epochs * self.scenario.examples - self._used(plan)) // plan.examples)
+        dealt = manager.open(plan, self.shards(plan))
         self._spread(dealt)
         self._collect(deque(dealt))
         manager.reveal()
         round = self.state.revealed
         self.gossip.revealed[:] = [result for _, result in sorted(round.results.items())]
-        tasks = [self.state.task(fragment) for fragment in range(plan.fragments)]
+        tasks = [self.state.task(shard) for shard in range(plan.shards)]
         self.look(plan)
-        manager.judge({fragment: self.honest_result(tasks[fragment]) for fragment in manager.to_execute()})
+        manager.judge({shard: self.honest_result(tasks[shard]) for shard in manager.to_execute()})
         for worker in round.convicted():
             self.convicted_in.setdefault(worker, round.open.round)
-        accepted = [round.accepted(fragment) for fragment in range(plan.fragments)]
+        accepted = [round.accepted(shard) for shard in range(plan.shards)]
         honest = [self.honest_result(task) for task in tasks]
         self.fakes_applied += sum(a != h for a, h in zip(accepted, honest, strict=True))
         fakes = [who for j, found in round.answers.items() for who, result in found.items() if result != honest[j]]
@@ -261,7 +261,7 @@ class World:
     # -- helpers -----------------------------------------------------------------------------------------------------
 
     def _used(self, plan: Upcoming) -> int:
-        return plan.epoch * self.scenario.lines + plan.offset
+        return plan.epoch * self.scenario.examples + plan.offset
 
     def _collect(self, waiting: deque[Assignment]) -> None:
         """Brings tasks to players and answers back until every task is answered and opened."""
@@ -332,12 +332,12 @@ class World:
             if worker.status == "withdrawn" and self.players[number].returns and may_return(worker):
                 self.admit(self.players[number])
 
-    def fragments(self, plan: Upcoming) -> list[bytes]:
-        """The digests of a round's fragments; which lines they are is the seed's affair."""
-        bounds = fragment_bounds(plan.lines, plan.fragments)
+    def shards(self, plan: Upcoming) -> list[bytes]:
+        """The digests of a round's shards; which examples they are is the seed's affair."""
+        bounds = shard_bounds(plan.examples, plan.shards)
         place = plan.epoch.to_bytes(8, "big") + plan.offset.to_bytes(8, "big")
         return [
-            digest("sim-fragment/1", self.seed, place, start.to_bytes(8, "big"), stop.to_bytes(8, "big"))
+            digest("sim-shard/1", self.seed, place, start.to_bytes(8, "big"), stop.to_bytes(8, "big"))
             for start, stop in bounds
         ]
 

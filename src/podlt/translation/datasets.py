@@ -24,7 +24,7 @@ def data_table(dataset: Any, test: Any, options: Mapping[str, Any], folder: Path
     Args:
         dataset: a path or a named set, a `DataSpec`, a `DataLoader` (taken for its data set), a `DatasetDict` with a
             split "train", or what `podlt.data.objects.as_source` takes.
-        test: the same for the lines to test on; None for none, or for the splits of a `DatasetDict`.
+        test: the same for the examples to test on; None for none, or for the splits of a `DatasetDict`.
         options: fields of the `DataSpec`, which come before what the data say of themselves.
         folder: where objects are written, as `as_source` says.
 
@@ -58,25 +58,25 @@ def _of_loader(dataset: Any) -> Any:
     """The data set of a loader, with a word about what of the loader is not used."""
     if isinstance(dataset, IterableDataset):
         raise UsageError(
-            f"data: {type(dataset).__name__} has neither length nor items: write its lines to a file first"
+            f"data: {type(dataset).__name__} has neither length nor items: write its examples to a file first"
         )
     if not isinstance(dataset, DataLoader):
         return dataset
     if dataset.collate_fn is not default_collate and dataset.batch_size is not None:
         name = getattr(dataset.collate_fn, "__name__", type(dataset.collate_fn).__name__)
         raise UsageError(
-            f"data: the loader's collate_fn {name} makes batches, and podlt stores lines: do what it does in the "
+            f"data: the loader's collate_fn {name} makes batches, and podlt stores examples: do what it does in the "
             "data set's __getitem__ (pad to one length, stack, encode), and give the data set"
         )
     if dataset.batch_size is None or not isinstance(dataset.sampler, SequentialSampler | RandomSampler):
         raise UsageError(
-            f"data: the loader's sampler {type(dataset.sampler).__name__} chooses lines, and podlt trains on each line "
-            "once an epoch: give the data set itself, or a torch.utils.data.Subset of it"
+            f"data: the loader's sampler {type(dataset.sampler).__name__} chooses examples, and podlt trains on each "
+            "example once an epoch: give the data set itself, or a torch.utils.data.Subset of it"
         )
     if isinstance(dataset.sampler, RandomSampler) and dataset.sampler.replacement:
-        raise UsageError("data: the loader draws with replacement, and podlt trains on each line once an epoch")
-    parts = [f"batch_size={dataset.batch_size} (a step is over training.block_lines)"]
-    parts += ["shuffle (each epoch mixes all lines)"] * isinstance(dataset.sampler, RandomSampler)
+        raise UsageError("data: the loader draws with replacement, and podlt trains on each example once an epoch")
+    parts = [f"batch_size={dataset.batch_size} (a step is over training.batch_size)"]
+    parts += ["shuffle (each epoch mixes all examples)"] * isinstance(dataset.sampler, RandomSampler)
     parts += [f"num_workers={dataset.num_workers}"] * bool(dataset.num_workers)
     parts += ["drop_last"] * bool(dataset.drop_last)
     warnings.warn(f"podlt takes the loader's data set, and ignores {', '.join(parts)}", stacklevel=5)
@@ -84,7 +84,7 @@ def _of_loader(dataset: Any) -> Any:
 
 
 def _splits(dataset: Any) -> tuple[Any, Any]:
-    """The lines to train on and those to test on, of a mapping from splits to data sets; else the data and None."""
+    """The examples to train on and those to test on, of a mapping from splits to data sets; else the data and None."""
     if not isinstance(dataset, Mapping) or "train" not in dataset or not hasattr(dataset["train"], "column_names"):
         return dataset, None
     name = next((name for name in _TEST_SPLITS if name in dataset), None)

@@ -84,8 +84,8 @@ def _module(loss: nn.Module) -> TranslatedLoss:
     reduction = getattr(loss, "reduction", "mean")
     if reduction == "sum":
         raise UsageError(
-            f'loss: {kind}(reduction="sum"): a step is by the mean over the lines of a round, whoever computed them: '
-            'take reduction="mean", and a learning rate as many times as large as there are lines in a round'
+            f'loss: {kind}(reduction="sum"): a step is by the mean over the examples of a round, whoever computed '
+            'them: take reduction="mean", and a learning rate as many times as large as there are examples in a round'
         )
     name, options = _MODULES.get(type(loss), ("", {}))
     if name and reduction == "mean" and all(getattr(loss, key) == value for key, value in options.items()):

@@ -16,7 +16,7 @@ from podlt.translation.datasets import data_table
 from podlt.translation.losses import LossLike, translate_loss
 from podlt.translation.optimizers import OptimizerLike, translate_optimizer
 
-_SHORT = ("epochs", "workers", "block_lines", "seed")
+_SHORT = ("epochs", "workers", "batch_size", "seed")
 
 
 def recipe_of(
@@ -27,7 +27,7 @@ def recipe_of(
     optimizer: OptimizerLike = "adamw",
     epochs: int | None = None,
     workers: int | None = None,
-    block_lines: int | None = None,
+    batch_size: int | None = None,
     seed: int | None = None,
     test: Any = None,
     label: str | int | None = None,
@@ -46,13 +46,13 @@ def recipe_of(
             taken for its data set. Objects are written to files in podlt's cache once.
         loss: a name, a loss of `torch.nn`, or a callable `(model, *inputs, *labels)`.
         optimizer: a name, a table as a recipe has it, or SGD, Adam or AdamW of `torch.optim` with its groups.
-        epochs: how often each line is trained on; 1 unless given.
+        epochs: how often each example is trained on; 1 unless given.
         workers: how many; 50 unless given.
-        block_lines: lines of a round, which is one step of the optimiser; 1000 unless given.
-        seed: of the order of lines and of draws.
-        test: the lines to test on, as `dataset`.
+        batch_size: examples of a round, which is one step of the optimiser; 1000 unless given.
+        seed: of the order of examples and of draws.
+        test: the examples to test on, as `dataset`.
         label: the column or array to be predicted, where the data do not say so.
-        test_fraction: the part of the lines that is held out to test on, where there is no `test`.
+        test_fraction: the part of the examples that is held out to test on, where there is no `test`.
         folder: where objects are written; the cache unless given.
         tables: the recipe's other fields by their names: `data`, `training`, `protocol` and `evaluation` as mappings,
             `arithmetic`, `digits`.
@@ -63,7 +63,7 @@ def recipe_of(
     """
     options = {"label": label, "test_fraction": test_fraction}
     options = {name: value for name, value in options.items() if value is not None}
-    short = dict(zip(_SHORT, (epochs, workers, block_lines, seed), strict=True))
+    short = dict(zip(_SHORT, (epochs, workers, batch_size, seed), strict=True))
     module = unwrapped(model)
     document = {
         **tables,

@@ -77,7 +77,7 @@ def check_terms(documents: Documents, begin: e.Begin) -> Finding:
         recipe = Recipe.from_bytes(documents.recipe)
     except (InvalidProofError, UsageError) as error:
         return Finding(Claim.TERMS, Outcome.FAILS, why=f"recipe.json is no recipe: {error}")
-    terms = msgspec.structs.asdict(terms_of(recipe, begin.lines))
+    terms = msgspec.structs.asdict(terms_of(recipe, begin.examples))
     wrong = [name for name, value in terms.items() if getattr(begin, name) != value]
     if wrong:
         name = wrong[0]
@@ -90,7 +90,7 @@ def check_terms(documents: Documents, begin: e.Begin) -> Finding:
     if arithmetic != recipe.program_arithmetic:
         why = f"arithmetic: the recipe says {recipe.program_arithmetic!r}, the program {arithmetic!r}"
         return Finding(Claim.TERMS, Outcome.FAILS, why=why)
-    return Finding(Claim.TERMS, Outcome.HOLDS, f"{len(terms)} terms; reward {begin.reward} a line")
+    return Finding(Claim.TERMS, Outcome.HOLDS, f"{len(terms)} terms; reward {begin.reward} an example")
 
 
 def check_model(files: RunFiles, documents: Documents, state: RunFacts, log_holds: bool) -> Finding:

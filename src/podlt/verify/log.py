@@ -250,7 +250,7 @@ class LogVerifier:
         if isinstance(entry, e.Withdraw):
             self.counts["rescued"] += round is not None and entry.worker in round.bound
         elif isinstance(entry, e.Open):
-            self.counts["fragments"] += len(entry.fragments)
+            self.counts["shards"] += len(entry.shards)
         elif isinstance(entry, e.Reveal):
             self.counts["openings"] += len(entry.openings)
         elif isinstance(entry, e.Verdict):

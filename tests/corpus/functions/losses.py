@@ -1,4 +1,4 @@
-"""Probes of PyTorch's losses, given labels that a line's own values make."""
+"""Probes of PyTorch's losses, given labels that an example's own values make."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ GROUP = "Losses"
 
 
 def _classes(x: torch.Tensor, count: int) -> torch.Tensor:
-    """A class a line, by its numbers."""
+    """A class an example, by its numbers."""
     return (x.detach().flatten(1).abs().sum(1) * 7).long() % count
 
 
 def _each(name: str, of: Callable[..., torch.Tensor], *shape: int) -> Iterator[Probe]:
-    """A loss with one value a line, with its sum, and with its mean."""
+    """A loss with one value an example, with its sum, and with its mean."""
     for reduction in ("none", "sum", "mean"):
         yield Probe(GROUP, f"{name}({reduction})", lambda x, r=reduction: of(x, reduction=r), shape)
 

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 from .probe import Probe
 
 SPACE = {1: (4, 9), 2: (4, 8, 6), 3: (4, 6, 5, 6)}
-"""Channels and sizes of a line, by the number of dimensions in space."""
+"""Channels and sizes of an example, by the number of dimensions in space."""
 
 Maker = Callable[[], nn.Module]
 

@@ -21,7 +21,7 @@ from podlt.program.step import SummedLoss
 from podlt.program.trace import WithLoss
 
 ARITHMETIC = "exact/2"
-LINES = 4
+EXAMPLES = 4
 SEED = 7
 
 CLOSE = 4e-3
@@ -35,8 +35,8 @@ class Probe:
     Attributes:
         group: a heading of the page.
         name: as PyTorch documents it, with what is special about the call.
-        made: of a tensor (`LINES`, *shape) with a gradient; or, where it takes none, makes the module that is.
-        shape: of a line.
+        made: of a tensor (`EXAMPLES`, *shape) with a gradient; or, where it takes none, makes the module that is.
+        shape: of an example.
         refused: words of the refusal that is right for it; "" if it works.
     """
 
@@ -63,7 +63,7 @@ class Outcome:
 
 
 class Probed(nn.Module):
-    """Lines times a weight, then the function.
+    """Examples times a weight, then the function.
 
     Args:
         probe: whose function it is.
@@ -77,7 +77,7 @@ class Probed(nn.Module):
         self.inner = probe.made if required else probe.made()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """One value a line, in which each output has its own share, and the input a small one."""
+        """One value an example, in which each output has its own share, and the input a small one."""
         h = x * self.weight
         found = self.inner(h)
         found = found[0] if isinstance(found, tuple) else found
@@ -96,10 +96,10 @@ def try_probe(probe: Probe) -> Outcome:
     """
     torch.manual_seed(0)
     model = Probed(probe).train()
-    batch = {"x": torch.randn((LINES, *probe.shape), generator=torch.Generator().manual_seed(2))}
+    batch = {"x": torch.randn((EXAMPLES, *probe.shape), generator=torch.Generator().manual_seed(2))}
     fields = [FieldSpec("x", "f32", probe.shape, None, "input")]
     try:
-        captured = capture(model, _loss, fields, ARITHMETIC, batch, LINES)
+        captured = capture(model, _loss, fields, ARITHMETIC, batch, EXAMPLES)
     except UnsupportedError as error:
         return Outcome(str(error))
     found = _run(captured.program, captured.state, batch)

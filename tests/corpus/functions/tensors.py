@@ -67,7 +67,7 @@ _REDUCTIONS: dict[str, Function] = {
     "cdist(p=3)": lambda x: torch.cdist(x, x[:, 1:] * 0.5 + 1, p=3),
     "trapezoid": lambda x: torch.trapezoid(x, dim=1),
     "diff": lambda x: x.diff(dim=1),
-    "cov of a line": lambda x: x @ x.mT / 3,
+    "cov of an example": lambda x: x @ x.mT / 3,
     "renorm": lambda x: x.renorm(2, 1, 1.0),
     "histc": lambda x: x * torch.histc(torch.arange(4.0), 4, 0, 3),
     "bincount": lambda x: x * torch.bincount(torch.tensor([0, 1, 1]))[1],
@@ -219,7 +219,7 @@ class _Embedded(nn.Module):
         self.inner, self._offsets = inner, offsets
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Words by each line's signs; the words themselves have no gradient."""
+        """Words by each example's signs; the words themselves have no gradient."""
         words = (x.detach()[:, 0] > 0).long() + torch.arange(4)
         starts = [torch.arange(len(x)) * 4] if self._offsets else []
         found: torch.Tensor = self.inner(words.reshape(-1) if starts else words, *starts)
@@ -266,7 +266,7 @@ _PRODUCTS: dict[str, Function] = {
     "grouped_mm": lambda x: _grouped(x),
     "checkpoint": lambda x: torch.utils.checkpoint.checkpoint(torch.tanh, x, use_reentrant=False),
     "vmap": lambda x: torch.vmap(lambda y: y @ y.mT)(x),
-    "map over lines in Python": lambda x: torch.stack([x[:, i].tanh() for i in range(3)], 1),
+    "map over examples in Python": lambda x: torch.stack([x[:, i].tanh() for i in range(3)], 1),
 }
 
 

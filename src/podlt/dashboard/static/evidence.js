@@ -9,7 +9,7 @@
     if (!disputes.length) return P.openWorker(run, round, worker);
     const path = P.runPath(run);
     const why = {
-      own: "the manager executes this fragment whatever the results are",
+      own: "the manager executes this shard whatever the results are",
       differ: "two results differed, so the manager executed the task",
       suspect: "the update stood out, so the manager executed the task",
       compared: "three results were compared",
@@ -18,7 +18,7 @@
       `Worker ${worker} was convicted in round ${round.r}`,
       disputes.map((one) => [
         P.el("p", {
-          text: `Its result for fragment ${one.f} (examples ${P.int(one.n[0])} to ${P.int(one.n[1])} of the epoch's order) is not the accepted one. Decided by ${one.by === "vote" ? "two of three results" : "the manager's own execution"}: ${why[one.why] ?? one.why}.`,
+          text: `Its result for shard ${one.f} (examples ${P.int(one.n[0])} to ${P.int(one.n[1])} of the epoch's order) is not the accepted one. Decided by ${one.by === "vote" ? "two of three results" : "the manager's own execution"}: ${why[one.why] ?? one.why}.`,
         }),
         P.el(
           "div.scroll",

@@ -31,7 +31,7 @@
       this.treasury = 0;
       this.measured = null;
       this.closed = null;
-      this.totals = { tasks: 0, useful: 0, agree: 0, own: 0, dis: 0, clips: 0, lines: 0, convicted: 0, left: 0 };
+      this.totals = { tasks: 0, useful: 0, agree: 0, own: 0, dis: 0, clips: 0, examples: 0, convicted: 0, left: 0 };
     }
 
     worker(number) {
@@ -128,7 +128,7 @@
       totals.own += message.own;
       totals.dis += message.dis?.length ?? 0;
       totals.clips += message.clip?.length ?? 0;
-      totals.lines += message.n;
+      totals.examples += message.n;
     }
 
     shares(message) {
@@ -255,12 +255,12 @@
     }
 
     total() {
-      return this.begin ? this.begin.lines * this.epochs : 0;
+      return this.begin ? this.begin.examples * this.epochs : 0;
     }
 
     done(index) {
       const round = this.rounds[index ?? this.rounds.length - 1];
-      return round && this.begin ? round.ep * this.begin.lines + round.off + round.n : 0;
+      return round && this.begin ? round.ep * this.begin.examples + round.off + round.n : 0;
     }
 
     /** Examples a second over the last rounds, by the manager's clock in the log. */

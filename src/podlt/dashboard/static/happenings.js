@@ -39,7 +39,7 @@
           `${status}${cheat ? `; simulates ${cheat}` : ""}`,
         ];
       },
-      dispute: () => ["", "a fragment was decided by the manager; nobody was convicted"],
+      dispute: () => ["", "a shard was decided by the manager; nobody was convicted"],
       leave: () => [
         P.el("i", { class: "cell gone", text: "–", "aria-hidden": "true" }),
         `worker ${message.w} withdrew: ${message.why}`,
@@ -74,7 +74,7 @@
     );
   };
 
-  P.MOST_LINES = 60;
+  P.MOST_EXAMPLES = 60;
 
   /** Plain words on what each simulated cheater gained, and what its fakes did to the model. */
   P.damage = (run, state) => {

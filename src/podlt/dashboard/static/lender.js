@@ -126,7 +126,7 @@
           Model: learned && `${P.bytes(learned.state)} with the optimiser's state, ${learned.arithmetic} arithmetic`,
           Pay:
             terms &&
-            `${P.plural(terms.reward, "credit")} an example; ${P.int(terms.lines)} examples, ${P.plural(terms.epochs, "epoch")}, ${P.int(terms.rounds)} rounds at most`,
+            `${P.plural(terms.reward, "credit")} an example; ${P.int(terms.examples)} examples, ${P.plural(terms.epochs, "epoch")}, ${P.int(terms.rounds)} rounds at most`,
           Manager: terms?.manager ?? invited?.manager,
           Server: invited?.servers?.join(", "),
         };

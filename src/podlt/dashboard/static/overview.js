@@ -8,12 +8,12 @@
     const rules =
       begin &&
       (begin.preset === "classic"
-        ? "classic: one fragment of a round goes to 3 workers, and two outvote the third"
-        : `${begin.preset}: ${P.percent(begin.checked / 1e6)} of the fragments go to a second worker, ${P.percent(begin.own / 1e6)} to the manager itself; updates beyond ${begin.clip || "no"} times the median are clipped; a first conviction ${begin.first_fault === "suspend" ? "suspends" : "evicts"}`);
+        ? "classic: one shard of a round goes to 3 workers, and two outvote the third"
+        : `${begin.preset}: ${P.percent(begin.checked / 1e6)} of the shards go to a second worker, ${P.percent(begin.own / 1e6)} to the manager itself; updates beyond ${begin.clip || "no"} times the median are clipped; a first conviction ${begin.first_fault === "suspend" ? "suspends" : "evicts"}`);
     const found = { ...(header.facts ?? {}) };
     if (begin)
       Object.assign(found, {
-        Examples: `${P.int(begin.lines)}, ${P.plural(run.epochs, "epoch")}`,
+        Examples: `${P.int(begin.examples)}, ${P.plural(run.epochs, "epoch")}`,
         Rules: rules,
         Escrow: `a credit vests once its worker has ${P.int(begin.escrow)} younger ones, ${P.int(begin.escrow)} rounds after it left, or at the end; ${P.plural(begin.reward, "credit")} an example`,
         Started: P.time(begin.at),
@@ -138,7 +138,7 @@
         P.fill(
           said,
           round
-            ? `${P.plural(round.n, "example")} in ${P.plural(round.frag, "fragment")} for ${P.plural(round.w, "worker")}; ${P.plural(round.agree, "comparison")} equal, ${P.int(round.own)} executed by the manager${round.dis ? `, ${P.plural(round.dis.length, "dispute")}` : ""}${round.clip ? `, ${P.int(round.clip.length)} clipped` : ""}; loss ${P.num(round.loss)}.`
+            ? `${P.plural(round.n, "example")} in ${P.plural(round.frag, "shard")} for ${P.plural(round.w, "worker")}; ${P.plural(round.agree, "comparison")} equal, ${P.int(round.own)} executed by the manager${round.dis ? `, ${P.plural(round.dis.length, "dispute")}` : ""}${round.clip ? `, ${P.int(round.clip.length)} clipped` : ""}; loss ${P.num(round.loss)}.`
             : "Rounds appear here as they are written to the log.",
         );
         loss.show(P.curves.losses(run));
@@ -149,8 +149,8 @@
         const found = P.happenings(run, index);
         P.fill(
           list,
-          found.slice(0, P.MOST_LINES).map((one) => P.happeningLine(run, one)),
-          found.length > P.MOST_LINES && P.el("li.soft", { text: `and ${P.int(found.length - P.MOST_LINES)} before` }),
+          found.slice(0, P.MOST_EXAMPLES).map((one) => P.happeningLine(run, one)),
+          found.length > P.MOST_EXAMPLES && P.el("li.soft", { text: `and ${P.int(found.length - P.MOST_EXAMPLES)} before` }),
           !found.length && P.el("li.soft", { text: "Nothing out of the ordinary." }),
         );
         const words = P.damage(run, state);

@@ -56,7 +56,7 @@
     const spare = totals.tasks ? (totals.tasks - totals.useful) / totals.tasks : NaN;
     const active = state.workers.filter((worker) => worker?.status === "active").length;
     const speed = run.spent.seconds
-      ? totals.lines / run.rounds.slice(0, index + 1).reduce((sum, one) => sum + (run.figures.get(one.r)?.s ?? 0), 0)
+      ? totals.examples / run.rounds.slice(0, index + 1).reduce((sum, one) => sum + (run.figures.get(one.r)?.s ?? 0), 0)
       : NaN;
     const shown = [];
     if (name)
@@ -78,7 +78,7 @@
       tile(
         "examples / s",
         Number.isFinite(speed) ? P.int(speed) : "–",
-        P.plural(totals.lines, "example") + " so far",
+        P.plural(totals.examples, "example") + " so far",
         P.word(),
       ),
     );

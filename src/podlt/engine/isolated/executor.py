@@ -15,7 +15,7 @@ import numpy as np
 from podlt.engine.child import ChildProcess, FrameBuffer, frame
 from podlt.engine.isolated import interface as i
 from podlt.engine.isolated import records as r
-from podlt.engine.isolated.memory import PROGRESS_BYTES, SlotMemory, lines_offset, progress_offset, stride_of
+from podlt.engine.isolated.memory import PROGRESS_BYTES, SlotMemory, examples_offset, progress_offset, stride_of
 from podlt.engine.isolated.remembered import ConformanceCache
 from podlt.engine.shared_memory import Region
 from podlt.errors import EngineError, InvalidProofError, StorageError
@@ -99,14 +99,14 @@ class TaskProcess(ChildProcess):
 class _Memory:
     """What both processes have mapped: parameters and slots."""
 
-    def __init__(self, sized: r.Sized, most_lines: int, most: int, folder: Path | None) -> None:
-        self.slots = SlotMemory(stride_of(sized.update_bytes, most_lines * sized.line_bytes), most, folder)
+    def __init__(self, sized: r.Sized, most_examples: int, most: int, folder: Path | None) -> None:
+        self.slots = SlotMemory(stride_of(sized.update_bytes, most_examples * sized.example_bytes), most, folder)
         try:
             self.state = Region(progress_offset(sized.state_bytes) + PROGRESS_BYTES)
         except EngineError:
             self.slots.close()
             raise
-        self.lines_at, self.sized = lines_offset(sized.update_bytes), sized
+        self.examples_at, self.sized = examples_offset(sized.update_bytes), sized
         self._progress = self.state.bytes[progress_offset(sized.state_bytes) :].view(np.uint64)
 
     @property
@@ -128,7 +128,7 @@ class ChildExecutor:
     """An `ExecutionBackend`. What follows a program is given again to a process that takes the place of another.
 
     Args:
-        memory: how many bytes updates and lines of tasks may take together.
+        memory: how many bytes updates and examples of tasks may take together.
         disk: how many, where they are to be on the disk.
         folder: where they are then, in a file without a name.
         conformance: what was found before of what this machine computes.
@@ -199,7 +199,7 @@ class ChildExecutor:
         except StorageError as error:
             self._loop.call_soon(self._deliver, [i.TaskNotExecuted(task.number, str(error))])
             return
-        memory.slots.view(slot)[memory.lines_at : memory.lines_at + len(task.lines)] = task.lines
+        memory.slots.view(slot)[memory.examples_at : memory.examples_at + len(task.examples)] = task.examples
         run = r.RunTask(number=task.number, slot=slot, holder=task.holder, task=task.task, count=task.size)
         self._running[task.number] = run
         self._send(run)
@@ -285,7 +285,7 @@ class ChildExecutor:
         if before is None:
             most, folder = (self._most_disk, self._folder) if program.on_disk else (self._most_memory, None)
             try:
-                memory = self._memory = _Memory(sized, program.execution.block_lines, most, folder)
+                memory = self._memory = _Memory(sized, program.execution.batch_size, most, folder)
             except (EngineError, StorageError) as error:
                 return [i.LoadRefused(error)]
         else:
@@ -301,7 +301,7 @@ class ChildExecutor:
         if self._conformance is not None:
             self._conformance.keep(program.arithmetic, program.device, sized.measured)
         state, found = memory.state.bytes[: sized.state_bytes], sized.measured
-        loaded = (sized.update_bytes, sized.line_bytes, sized.arithmetic, found.digest, found.differing)
+        loaded = (sized.update_bytes, sized.example_bytes, sized.arithmetic, found.digest, found.differing)
         return [i.ProgramLoaded(state, *loaded)]
 
     def _ran(self, run: r.RunTask, reply: r.RunDone | r.RunFailed) -> i.ExecutionResult:

@@ -1,7 +1,7 @@
 """A process that executes a worker's tasks: `python -m podlt.engine.isolated.host DESCRIPTOR`.
 
-It has no key, no network and no file but the memory that it shares: parameters, and slots with lines and updates. What
-it may take of the machine is bounded, and it may be killed at any time.
+It has no key, no network and no file but the memory that it shares: parameters, and slots with examples and updates.
+What it may take of the machine is bounded, and it may be killed at any time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from podlt.data.dataset import DTYPES, check_fields
 from podlt.data.field import Field
 from podlt.engine.child import FrameBuffer, frame
 from podlt.engine.isolated import records as r
-from podlt.engine.isolated.memory import PROGRESS_BYTES, Slots, lines_offset, progress_offset
+from podlt.engine.isolated.memory import PROGRESS_BYTES, Slots, examples_offset, progress_offset
 from podlt.engine.limits import MemoryLimit, limit_processor
 from podlt.engine.shared_memory import Region
 from podlt.errors import EngineError, InvalidProofError, PodltError
@@ -93,7 +93,7 @@ class TaskHost:
             r.Sized(
                 state_bytes=runtime.state_bytes,
                 update_bytes=runtime.update_bytes,
-                line_bytes=runtime.line_bytes,
+                example_bytes=runtime.example_bytes,
                 arithmetic=runtime.arithmetic,
                 measured=r.KnownArithmetic(found.digest, found.differing),
             )
@@ -135,8 +135,8 @@ class TaskHost:
         if self._runtime is None:
             raise EngineError("no program is loaded")
         size, memory = self._runtime.update_bytes, self._slot(command.slot)
-        lines = lines_by_field(self._fields, command.count, memory[lines_offset(size) :])
-        return self._runtime.run(command.holder, command.task, lines, memory[:size])
+        examples = examples_by_field(self._fields, command.count, memory[examples_offset(size) :])
+        return self._runtime.run(command.holder, command.task, examples, memory[:size])
 
 
 def load_runtime(command: r.LoadProgram, memory: int) -> Any:
@@ -174,8 +174,9 @@ def load_runtime(command: r.LoadProgram, memory: int) -> Any:
     return WorkerRuntime.load(program, command.execution, memory, command.device)
 
 
-def lines_by_field(fields: Sequence[Field], count: int, raw: np.ndarray) -> dict[str, np.ndarray]:
-    """So many lines, whose fields lie one after another (uint8), as name -> array (count, *shape), in fresh memory."""
+def examples_by_field(fields: Sequence[Field], count: int, raw: np.ndarray) -> dict[str, np.ndarray]:
+    """So many examples, whose fields lie one after another (uint8), as name -> array (count, *shape), in fresh
+    memory."""
     found, offset = {}, 0
     for field in fields:
         part = raw[offset : offset + count * field.row_bytes]

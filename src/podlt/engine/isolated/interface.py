@@ -21,15 +21,15 @@ class ExecuteTask(NamedTuple):
         number: by which its result is known; ever higher.
         holder: the worker that executes it.
         task: names its inputs.
-        size: how many lines it has.
-        lines: their bytes (uint8), field by field; not changed any more.
+        size: how many examples it has.
+        examples: their bytes (uint8), field by field; not changed any more.
     """
 
     number: int
     holder: int
     task: Task
     size: int
-    lines: np.ndarray
+    examples: np.ndarray
 
 
 class FreeUpdate(NamedTuple):
@@ -68,7 +68,7 @@ class ProgramLoaded(NamedTuple):
     Attributes:
         state: memory of the parameters (uint8), as long as their layout: written to only after `ReleaseParameters`.
         update_bytes: size of an update.
-        line_bytes: size of a line.
+        example_bytes: size of an example.
         arithmetic: the program's.
         digest: of what this machine computes for known inputs.
         differing: the first operation that it computes otherwise; empty if there is none.
@@ -76,7 +76,7 @@ class ProgramLoaded(NamedTuple):
 
     state: np.ndarray
     update_bytes: int
-    line_bytes: int
+    example_bytes: int
     arithmetic: str
     digest: str
     differing: str

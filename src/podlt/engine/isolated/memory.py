@@ -1,4 +1,5 @@
-"""Memory that a worker's process shares with the one that executes its tasks: a slot has an update, and its lines."""
+"""Memory that a worker's process shares with the one that executes its tasks: a slot has an update, and its
+examples."""
 
 from __future__ import annotations
 
@@ -24,14 +25,14 @@ def progress_offset(state_bytes: int) -> int:
     return -(-state_bytes // ALIGNMENT) * ALIGNMENT
 
 
-def lines_offset(update_bytes: int) -> int:
-    """Where in a slot the lines begin: behind the update."""
+def examples_offset(update_bytes: int) -> int:
+    """Where in a slot the examples begin: behind the update."""
     return -(-update_bytes // ALIGNMENT) * ALIGNMENT
 
 
-def stride_of(update_bytes: int, lines_bytes: int) -> int:
+def stride_of(update_bytes: int, examples_bytes: int) -> int:
     """How many bytes a slot takes."""
-    return max(PAGE, -(-(lines_offset(update_bytes) + lines_bytes) // PAGE) * PAGE)
+    return max(PAGE, -(-(examples_offset(update_bytes) + examples_bytes) // PAGE) * PAGE)
 
 
 class Slots:

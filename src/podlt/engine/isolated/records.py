@@ -88,7 +88,7 @@ class ReleaseParameters(Record, frozen=True, tag="release"):
 
 
 class RunTask(Record, frozen=True, tag="run"):
-    """A task: its lines are in a slot, behind the place of its update."""
+    """A task: its examples are in a slot, behind the place of its update."""
 
     number: int
     slot: int
@@ -112,7 +112,7 @@ class Sized(Record, frozen=True, tag="sized"):
 
     state_bytes: Count
     update_bytes: Count
-    line_bytes: Count
+    example_bytes: Count
     arithmetic: Annotated[str, Meta(max_length=100)]
     measured: KnownArithmetic
 

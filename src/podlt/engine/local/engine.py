@@ -1,6 +1,6 @@
 """The engine `local`: workers on this machine, in as many processes as there are cores.
 
-Parameters, the block in work and all updates lie in memory that the processes share. A process that dies is replaced;
+Parameters, the batch in work and all updates lie in memory that the processes share. A process that dies is replaced;
 its workers keep their identities, and what they were dealt in this round is dealt to them again.
 """
 
@@ -122,7 +122,7 @@ class LocalEngine(FixedMembers):
             processes: that host the workers; taken out of the list.
 
         Raises:
-            EngineError: there is not enough memory for parameters, lines and updates.
+            EngineError: there is not enough memory for parameters, examples and updates.
         """
         return cls(host_setup(job), hosted_workers(job, cheats), run_memory(job), processes)
 
@@ -157,7 +157,7 @@ class LocalEngine(FixedMembers):
     def deal(
         self,
         buffer: int,
-        lines: int,
+        examples: int,
         bounds: Sequence[tuple[int, int]],
         assignments: Sequence[Assignment],
         *,
@@ -167,9 +167,9 @@ class LocalEngine(FixedMembers):
         """Sends tasks to their holders.
 
         Args:
-            buffer: which of the two block buffers holds the round's lines.
-            lines: how many they are.
-            bounds: where each fragment begins and ends among them.
+            buffer: which of the two batch buffers holds the round's examples.
+            examples: how many they are.
+            bounds: where each shard begins and ends among them.
             assignments: the tasks, at least one.
             again: whether these tasks come on top of others of the same round.
             proof: false only for measuring.
@@ -186,10 +186,10 @@ class LocalEngine(FixedMembers):
                 host.begin_round()
         tasks: dict[int, list[frames.DealtTask]] = {}
         for a in assignments:
-            dealt = frames.DealtTask(a.seat, a.holder, *bounds[a.fragment], a.task)
+            dealt = frames.DealtTask(a.seat, a.holder, *bounds[a.shard], a.task)
             tasks.setdefault(self._home[a.holder].number, []).append(dealt)
         for number, given in tasks.items():
-            deal = frames.Deal(buffer=buffer, lines=lines, tasks=given, proof=proof)
+            deal = frames.Deal(buffer=buffer, examples=examples, tasks=given, proof=proof)
             self._waiting.append((self._hosts[number], deal))
         self._give_waiting()
 

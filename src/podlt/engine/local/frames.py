@@ -17,7 +17,7 @@ MAX_FRAME = MAX_RECORD
 """What a decoder takes; checked before any of it is read."""
 
 REGIONS = 3
-"""How many descriptors follow a setup: of the parameters, the block and the updates."""
+"""How many descriptors follow a setup: of the parameters, the batch and the updates."""
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -74,7 +74,7 @@ class DealtTask(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     Attributes:
         seat: the worker that it was dealt to at first.
         holder: the worker that executes it.
-        start: where its lines begin in the block.
+        start: where its examples begin in the batch.
         stop: where they end.
         task: names its inputs.
     """
@@ -90,14 +90,14 @@ class Deal(Frame, frozen=True, tag="deal"):
     """Tasks of one round.
 
     Attributes:
-        buffer: which of the two block buffers holds the round's lines.
-        lines: how many they are.
+        buffer: which of the two batch buffers holds the round's examples.
+        examples: how many they are.
         tasks: at least one.
         proof: false only for measuring.
     """
 
     buffer: int
-    lines: int
+    examples: int
     tasks: list[DealtTask]
     proof: bool = True
 

@@ -1,6 +1,6 @@
 """A process that hosts many workers: `python -m podlt.engine.local.host DESCRIPTOR`. It never imports the user's code.
 
-Parameters, lines and updates lie in memory that it shares with the manager's process. It answers with signed
+Parameters, examples and updates lie in memory that it shares with the manager's process. It answers with signed
 commitments, a few at a time, so that the manager checks some while others are computed.
 """
 
@@ -18,7 +18,7 @@ import torch
 
 from podlt.engine.hosting import HostedWorkers
 from podlt.engine.local import frames
-from podlt.engine.shared_memory import BlockBuffer, Region
+from podlt.engine.shared_memory import BatchBuffer, Region
 
 
 class Host:
@@ -27,12 +27,12 @@ class Host:
     Args:
         workers: those that it hosts.
         state: shared region of the parameters.
-        block: shared region of the lines.
+        batch: shared region of the examples.
         slots: shared region of the updates.
     """
 
-    def __init__(self, workers: HostedWorkers, state: Region, block: BlockBuffer, slots: Region) -> None:
-        self._workers, self._state, self._block, self._slots = workers, state, block, slots
+    def __init__(self, workers: HostedWorkers, state: Region, batch: BatchBuffer, slots: Region) -> None:
+        self._workers, self._state, self._batch, self._slots = workers, state, batch, slots
 
     @classmethod
     def load(cls, setup: frames.HostSetup, descriptors: Sequence[int]) -> Host:
@@ -40,15 +40,15 @@ class Host:
 
         Args:
             setup: what the manager sent.
-            descriptors: of the shared regions: parameters, block, updates.
+            descriptors: of the shared regions: parameters, batch, updates.
 
         Raises:
             InvalidProofError: the program is none that may be executed.
         """
         workers = HostedWorkers.load(setup)
         state = Region(workers.state_bytes, descriptors[0])
-        block = BlockBuffer(setup.execution.fields, setup.execution.block_lines, descriptors[1])
-        return cls(workers, state, block, Region(setup.slots * workers.update_bytes, descriptors[2]))
+        batch = BatchBuffer(setup.execution.fields, setup.execution.batch_size, descriptors[1])
+        return cls(workers, state, batch, Region(setup.slots * workers.update_bytes, descriptors[2]))
 
     def join(self, workers: Sequence[frames.Hosted]) -> frames.Ready:
         """As `HostedWorkers.join`."""
@@ -56,8 +56,8 @@ class Host:
 
     def deal(self, deal: frames.Deal, connection: socket.socket) -> None:
         """Executes the tasks of a round, and sends the results."""
-        block = self._block.views(deal.buffer, deal.lines)
-        with self._workers.inputs(self._state.bytes, block, proof=deal.proof):
+        batch = self._batch.views(deal.buffer, deal.examples)
+        with self._workers.inputs(self._state.bytes, batch, proof=deal.proof):
             self._workers.work(deal, self._slot, lambda results: frames.send(connection, results))
 
     def open(self, round: int) -> frames.HostOpenings:

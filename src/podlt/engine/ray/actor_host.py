@@ -37,13 +37,13 @@ class RoundInputs(msgspec.Struct, frozen=True):
 
     Attributes:
         round: its number.
-        refs: of the parameters' bytes, and of the packed lines.
-        lines: how many.
+        refs: of the parameters' bytes, and of the packed examples.
+        examples: how many.
     """
 
     round: int = -1
     refs: list[Any] = []
-    lines: int = 0
+    examples: int = 0
 
 
 class ActorHost:
@@ -111,7 +111,7 @@ class ActorHost:
         at = f"{self.label}: round {inputs.round}"
         if self.begun != inputs.round:
             self.begun = inputs.round
-            refs = self.actor.call("begin", inputs.round, *inputs.refs, inputs.lines, name=at)
+            refs = self.actor.call("begin", inputs.round, *inputs.refs, inputs.examples, name=at)
             self._call(PendingCall("begin", refs, inputs.round), now)
         self.deals.append(deal)
         name = f"{at}, {len(deal.tasks)} tasks from {deal.tasks[0].seat}"

@@ -1,6 +1,6 @@
 """The engine `ray`: workers of one's own cluster, in actors, with keys that are in the run's directory.
 
-Parameters and lines go into Ray's object store once a round, and every actor gets the same reference. An actor that
+Parameters and examples go into Ray's object store once a round, and every actor gets the same reference. An actor that
 dies, or hangs, is replaced wherever the cluster has room, and if it has none, another actor takes its workers in: they
 keep their identities, and what they were dealt in this round is dealt to them again.
 """
@@ -18,7 +18,7 @@ from podlt.engine.local.engine import MAX_DEATHS
 from podlt.engine.members import FixedMembers, host_setup, hosted_workers, run_memory
 from podlt.engine.ray.actor_host import ActorHost, PendingCall, RoundInputs, host_all
 from podlt.engine.ray.actors import Actor, ActorOptions, Died, Fault, fetched, logger, shared, waited_for
-from podlt.engine.ray.host import HostReply, pack_lines, read_here, read_reply, tasks_a_call
+from podlt.engine.ray.host import HostReply, pack_examples, read_here, read_reply, tasks_a_call
 from podlt.engine.shared_memory import RunMemory
 from podlt.engine.timeouts import LEAST_TIMEOUT, ReplyTimeout
 from podlt.errors import EngineError, InvalidProofError
@@ -91,7 +91,7 @@ class RayEngine(FixedMembers):
             silence_timeout: as of the class.
 
         Raises:
-            EngineError: there is not enough memory for parameters, lines and updates.
+            EngineError: there is not enough memory for parameters, examples and updates.
         """
         setup, workers, memory = host_setup(job), hosted_workers(job, cheats), run_memory(job)
         return cls(setup, workers, memory, options, actors, silence_timeout=silence_timeout)
@@ -126,18 +126,18 @@ class RayEngine(FixedMembers):
     def deal(
         self,
         buffer: int,
-        lines: int,
+        examples: int,
         bounds: Sequence[tuple[int, int]],
         assignments: Sequence[Assignment],
         *,
         again: bool = False,
     ) -> None:
-        """Puts the round's parameters and lines into the object store, once, and sends tasks to their holders.
+        """Puts the round's parameters and examples into the object store, once, and sends tasks to their holders.
 
         Args:
-            buffer: which of the two block buffers holds the round's lines.
-            lines: how many they are.
-            bounds: where each fragment begins and ends among them.
+            buffer: which of the two batch buffers holds the round's examples.
+            examples: how many they are.
+            bounds: where each shard begins and ends among them.
             assignments: the tasks, at least one.
             again: whether these tasks come on top of others of the same round.
 
@@ -149,17 +149,17 @@ class RayEngine(FixedMembers):
             for host in self._hosts:
                 host.drop({a.seat for a in assignments})
         else:
-            self._begin_round(assignments[0].task.round, buffer, lines)
+            self._begin_round(assignments[0].task.round, buffer, examples)
         self._holders.update({a.seat: a.holder for a in assignments})
         tasks: dict[int, list[frames.DealtTask]] = {}
         for a in assignments:
-            dealt = frames.DealtTask(a.seat, a.holder, *bounds[a.fragment], a.task)
+            dealt = frames.DealtTask(a.seat, a.holder, *bounds[a.shard], a.task)
             tasks.setdefault(self._home[a.holder].number, []).append(dealt)
         size = tasks_a_call(self._memory.update_bytes)
         for host in self._hosts:
             given = tasks.get(host.number, [])
             for i in range(0, len(given), size):
-                deal = frames.Deal(buffer=buffer, lines=lines, tasks=given[i : i + size])
+                deal = frames.Deal(buffer=buffer, examples=examples, tasks=given[i : i + size])
                 host.give(deal, self._inputs, self._now)
 
     def open(self, bound: Bound) -> None:
@@ -208,11 +208,11 @@ class RayEngine(FixedMembers):
         self._inputs = RoundInputs()
         self._memory.close()
 
-    def _begin_round(self, round: int, buffer: int, lines: int) -> None:
+    def _begin_round(self, round: int, buffer: int, examples: int) -> None:
         """Puts a round's inputs into the object store, which may have the memory of the last round's."""
         self._holders, self._inputs = {}, RoundInputs()
-        packed = pack_lines(self._setup.execution.fields, self.block(buffer, lines))
-        self._inputs = RoundInputs(round, [shared(self.state), shared(packed)], lines)
+        packed = pack_examples(self._setup.execution.fields, self.batch(buffer, examples))
+        self._inputs = RoundInputs(round, [shared(self.state), shared(packed)], examples)
         for host in self._hosts:
             host.begin_round()
 

@@ -1,6 +1,6 @@
 """An actor that hosts workers: what Ray executes on a machine of the cluster. It never imports the user's code.
 
-Messages are canonical records in bytes; parameters, lines and updates go as flat arrays of bytes. Ray's object
+Messages are canonical records in bytes; parameters, examples and updates go as flat arrays of bytes. Ray's object
 store keeps those in memory that all actors of a machine share: they are read where they lie.
 """
 
@@ -78,8 +78,8 @@ def tasks_a_call(update_bytes: int) -> int:
     return max(1, min(CALL_TASKS, CALL_BYTES // max(1, update_bytes)))
 
 
-def pack_lines(fields: Sequence[Field], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """A round's lines as one array of bytes, field by field, each at a multiple of 64."""
+def pack_examples(fields: Sequence[Field], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """A round's examples as one array of bytes, field by field, each at a multiple of 64."""
     parts = [np.ascontiguousarray(arrays[field.name]).reshape(-1).view(np.uint8) for field in fields]
     packed = np.zeros(sum(_padded(len(part)) for part in parts), np.uint8)
     offset = 0
@@ -89,20 +89,20 @@ def pack_lines(fields: Sequence[Field], arrays: Mapping[str, np.ndarray]) -> np.
     return packed
 
 
-def unpack_lines(fields: Sequence[Field], packed: np.ndarray, lines: int) -> dict[str, np.ndarray]:
-    """The fields of so many lines: name -> array (lines, *shape), without a copy.
+def unpack_examples(fields: Sequence[Field], packed: np.ndarray, examples: int) -> dict[str, np.ndarray]:
+    """The fields of so many examples: name -> array (examples, *shape), without a copy.
 
     Raises:
-        EngineError: the bytes are not as many as the lines have.
+        EngineError: the bytes are not as many as the examples have.
     """
-    expected = sum(_padded(field.row_bytes * lines) for field in fields)
+    expected = sum(_padded(field.row_bytes * examples) for field in fields)
     if packed.dtype != np.uint8 or packed.shape != (expected,):
-        raise EngineError(f"{lines} lines of {packed.nbytes} bytes; expected {expected}")
+        raise EngineError(f"{examples} examples of {packed.nbytes} bytes; expected {expected}")
     result, offset = {}, 0
     for field in fields:
-        size = field.row_bytes * lines
+        size = field.row_bytes * examples
         raw = packed[offset : offset + size]
-        result[field.name] = raw.view(DTYPES[field.dtype]).reshape(lines, *field.shape)
+        result[field.name] = raw.view(DTYPES[field.dtype]).reshape(examples, *field.shape)
         offset += _padded(size)
     return result
 
@@ -171,14 +171,14 @@ class RayHost:
             self._updates = Region(tasks_a_call(self._workers.update_bytes) * self._workers.update_bytes)
         return frames.pack(self._workers.join(setup.workers))
 
-    def begin(self, round: int, parameters: np.ndarray, packed: np.ndarray, lines: int) -> None:
+    def begin(self, round: int, parameters: np.ndarray, packed: np.ndarray, examples: int) -> None:
         """Takes what the tasks of a round start from.
 
         Args:
             round: its number.
             parameters: the state's bytes (uint8).
-            packed: the lines (`pack_lines`).
-            lines: how many.
+            packed: the examples (`pack_examples`).
+            examples: how many.
 
         Raises:
             EngineError: there are not as many bytes as there must be.
@@ -187,8 +187,8 @@ class RayHost:
         self._inputs.close()  # gives back what the last round started from
         if parameters.dtype != np.uint8 or parameters.nbytes < self._workers.state_bytes:
             raise EngineError(f"parameters of {parameters.nbytes} bytes; expected {self._workers.state_bytes}")
-        block = unpack_lines(self._fields, packed, lines)
-        self._inputs.enter_context(self._workers.inputs(aligned(parameters), block))
+        batch = unpack_examples(self._fields, packed, examples)
+        self._inputs.enter_context(self._workers.inputs(aligned(parameters), batch))
         self._at.set(round, tags=self._tags)
 
     def work(self, raw: bytes) -> tuple[bytes, np.ndarray]:

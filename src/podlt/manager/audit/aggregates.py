@@ -59,8 +59,8 @@ class AggregateCheck:
         Args:
             logged: what the log says of it.
             apply: what was applied.
-            executed: fragment -> its task's update, of those that were executed again.
-            digests: fragment -> the digest of that.
+            executed: shard -> its task's update, of those that were executed again.
+            digests: shard -> the digest of that.
 
         Returns:
             The average that the sum gives, if it is the one that was applied.
@@ -81,8 +81,8 @@ class AggregateCheck:
                 f"{average.digest().hex()[:16]}"
             )
             return None
-        scales = [Scale(one.fragment, one.part, one.exponent) for one in apply.clipped]
-        scaling = scaling_of(scales, len(logged.open.fragments))
+        scales = [Scale(one.shard, one.part, one.exponent) for one in apply.clipped]
+        scaling = scaling_of(scales, len(logged.open.shards))
         known = {f: update for f, update in executed.items() if digests[f] == logged.accepted[f]}
         self._compare(logged, head, sums, scaling, known)
         return average
@@ -109,7 +109,7 @@ class AggregateCheck:
         sums = UpdateSums(list(head.terms.exponents), values)
         if head.terms.round != logged.number or head.count != self._layout.float_bytes // 4:
             raise InvalidProofError("it is of another round or program")
-        if int(np.abs(values).max(initial=0)) > MOST_SUM * len(logged.open.fragments):
+        if int(np.abs(values).max(initial=0)) > MOST_SUM * len(logged.open.shards):
             raise InvalidProofError("a sum is larger than the values of so many updates can give")
         if sums.digest() != head.terms.sums:
             raise InvalidProofError("it is not the sum that its workers were shown", expected=head.terms.sums)
@@ -118,7 +118,7 @@ class AggregateCheck:
     def _average(self, logged: LoggedRound, head: fp.AggregateHead, sums: UpdateSums) -> Average:
         data = np.zeros(self._layout.nbytes, np.uint8)
         size = self._layout.float_bytes
-        data[:size] = average_of(sums, logged.open.lines, self._layout).view(np.uint8)
+        data[:size] = average_of(sums, logged.open.examples, self._layout).view(np.uint8)
         rest = np.frombuffer(head.rest, np.uint8)[: len(data) - size]
         data[size : size + len(rest)] = rest
         self._layout.clear_gaps(data)
@@ -135,12 +135,12 @@ class AggregateCheck:
         """Whether the fingerprints add up to that of the sum."""
         points, number, tally = head.terms.points(self._run), logged.number, self.tally
         found: list[fp.Fingerprint] = []
-        for fragment in range(len(logged.open.fragments)):
-            said = self._said(logged, head, fragment, scaling[fragment])
+        for shard in range(len(logged.open.shards)):
+            said = self._said(logged, head, shard, scaling[shard])
             values = set(map(_comparable, said.values()))
-            update = known.get(fragment)
+            update = known.get(shard)
             if update is not None:
-                own = fingerprint(update, self._layout, scaling[fragment], head.terms.exponents, points)
+                own = fingerprint(update, self._layout, scaling[shard], head.terms.exponents, points)
                 found.append(own)
                 self.false_words += [
                     f"worker {worker} signed a fingerprint of its update of round {number} that is not the update's"
@@ -165,13 +165,13 @@ class AggregateCheck:
             tally.miss("the fingerprints do not add up to the sum: it is false, or a worker's word is", number)
 
     def _said(
-        self, logged: LoggedRound, head: fp.AggregateHead, fragment: int, scaling: tuple[int, int]
+        self, logged: LoggedRound, head: fp.AggregateHead, shard: int, scaling: tuple[int, int]
     ) -> dict[int, fp.Fingerprint]:
-        """Worker -> the fingerprint that it signed of what stands for a fragment."""
+        """Worker -> the fingerprint that it signed of what stands for a shard."""
         found = {}
         for one in head.words:
             update = logged.copies.get((one.seat, one.holder))
-            if update != logged.accepted[fragment] or logged.seats.get(one.seat) != fragment:
+            if update != logged.accepted[shard] or logged.seats.get(one.seat) != shard:
                 continue
             if fp.holds(self._keys[one.holder], self._run, head.terms, one, update, scaling):
                 found[one.holder] = one.fingerprint

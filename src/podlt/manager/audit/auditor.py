@@ -26,8 +26,8 @@ from podlt.manager.audit.replay import MOST_HEADER
 from podlt.manager.audit.report import AuditReport
 from podlt.manager.audit.subject import Subject
 from podlt.manager.audit.walk import Walk, walked
-from podlt.manager.capture_inputs import task_lines
-from podlt.manager.metrics.evaluation import batch_lines
+from podlt.manager.capture_inputs import task_examples
+from podlt.manager.metrics.evaluation import batch_examples
 from podlt.manager.weights import Weights
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout
@@ -59,7 +59,7 @@ def audit(
 ) -> AuditReport:
     """Verifies a run, and executes a drawn fraction of its tasks again, one whole round among them.
 
-    Every conviction is executed again whatever the fraction, every fragment is hashed, and every update that is here
+    Every conviction is executed again whatever the fraction, every shard is hashed, and every update that is here
     is applied again. With a fraction of 1 nothing is left out but what is not here.
 
     Args:
@@ -149,8 +149,8 @@ class _Auditor:
             return self._nothing("recipe.json and program.json are not here", "give the run or a bundle of it")
         try:
             recipe, program = Recipe.from_bytes(documents.recipe), Program.from_bytes(documents.program)
-            validate(program, lines=task_lines(recipe, self._begin.lines))
-            optimizers = Optimizers(recipe, self._begin.lines, self._found.state.amendments)
+            validate(program, examples=task_examples(recipe, self._begin.examples))
+            optimizers = Optimizers(recipe, self._begin.examples, self._found.state.amendments)
         except (UnsupportedError, UsageError) as error:
             return self._nothing(f"this podlt cannot run the program: {error}", "use the version that began the run")
         except InvalidProofError as error:
@@ -182,7 +182,7 @@ class _Auditor:
         tell("preparing the data", 0, 0)
         data = self._find_data(recipe)
         start, known, rebuilt = self._start(recipe, weights, data)
-        rebuilt.lines = batch_lines(program)
+        rebuilt.examples = batch_examples(program)
         same = check_program(recipe, program, weights, data.train, rebuilt, self._code_remedy())
         drawn, tasks, rounds = self._draw()
         subject = Subject(
@@ -276,7 +276,7 @@ class _Auditor:
             yield from logged(log)
 
     def _draw(self) -> tuple[dict[int, set[int]], int, int]:
-        """Which fragments of which rounds are executed again, of how many tasks, and how many rounds there are.
+        """Which shards of which rounds are executed again, of how many tasks, and how many rounds there are.
 
         One round is whole among them, and so is every conviction. Where a round is asked for, it is that one alone.
         """
@@ -287,7 +287,7 @@ class _Auditor:
         for item in self._logged():
             if isinstance(item, e.Measure):
                 continue
-            tasks += [(rounds, fragment) for fragment in item.results]
+            tasks += [(rounds, shard) for shard in item.results]
             if item.apply is not None:
                 training.append(rounds)
             if self._round is not None or not self._fraction:
@@ -301,8 +301,8 @@ class _Auditor:
         dice = Dice(crypto.digest("audit/1", self._seed.to_bytes(8, "big"), self._found.state.run))
         whole = training[dice.below(len(training))] if training else -1
         chosen = dice.shuffle(tasks)[: max(1, round(self._fraction * len(tasks)))] if self._fraction < 1 else tasks
-        for place, fragment in [*chosen, *(task for task in tasks if task[0] == whole)]:
-            drawn.setdefault(place, set()).add(fragment)
+        for place, shard in [*chosen, *(task for task in tasks if task[0] == whole)]:
+            drawn.setdefault(place, set()).add(shard)
         return drawn, len(tasks), rounds
 
 

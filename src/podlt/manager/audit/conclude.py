@@ -118,7 +118,7 @@ class _Findings:
         walk, tallies = self._walk, self._walk.tallies
         convictions = tallies[Claim.CONVICTIONS].done
         figures = {
-            Claim.FRAGMENTS: f"{tallies[Claim.FRAGMENTS].done:,} fragments of {self._rounds:,} rounds",
+            Claim.SHARDS: f"{tallies[Claim.SHARDS].done:,} shards of {self._rounds:,} rounds",
             Claim.RESULTS: f"{walk.executed:,} of {self._tasks:,} tasks executed again",
             Claim.CONVICTIONS: f"{convictions:,} convictions and executions of the manager's, executed again",
             Claim.AVERAGES: f"{len(walk.replay.averaged):,} of {walk.applied:,} averages worked out again",

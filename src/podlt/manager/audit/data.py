@@ -113,8 +113,8 @@ def _settings(files: RunFiles) -> Settings:
 
 def _compared(prepared: Prepared, begin: e.Begin, where: str) -> AuditData:
     train, test, faults = prepared.train, prepared.test, []
-    if train.lines != begin.lines:
-        faults.append(f"the training set has {train.lines:,} lines, the first entry says {begin.lines:,}")
+    if train.examples != begin.examples:
+        faults.append(f"the training set has {train.examples:,} examples, the first entry says {begin.examples:,}")
     if train.digest != begin.data:
         digests = f"expected digest {begin.data.hex()}, got {train.digest.hex()}"
         faults.append(f"the training set in {where} is another one ({digests})")
@@ -127,7 +127,7 @@ def _compared(prepared: Prepared, begin: e.Begin, where: str) -> AuditData:
         faults.append(f"the recipe's data have no test set, the first entry names one ({where})")
     elif not test_holds:
         faults.append(f"the test set in {where} is another one (expected {begin.test.hex()}, got {found.hex()})")
-    figure = f"{train.lines:,} lines" + (f", {test.lines:,} to test on" if test is not None else "")
+    figure = f"{train.examples:,} examples" + (f", {test.examples:,} to test on" if test is not None else "")
     outcome = Outcome.FAILS if faults else Outcome.HOLDS
     return AuditData(
         Finding(Claim.DATA, outcome, figure, "; ".join(faults)),

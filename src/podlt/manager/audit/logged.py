@@ -17,12 +17,12 @@ class LoggedRound(msgspec.Struct, frozen=True):
 
     Attributes:
         open: its first entry.
-        results: fragment -> worker -> digest of its result; empty before the reveal.
-        accepted: fragment -> digest of the result that stands for it.
-        verdicts: by fragment.
+        results: shard -> worker -> digest of its result; empty before the reveal.
+        accepted: shard -> digest of the result that stands for it.
+        verdicts: by shard.
         apply: what was applied, if anything was.
         copies: seat and holder -> digest of its result.
-        seats: seat -> the fragment of its task.
+        seats: seat -> the shard of its task.
     """
 
     open: e.Open
@@ -39,7 +39,7 @@ class LoggedRound(msgspec.Struct, frozen=True):
         return self.open.round
 
     def convicting(self) -> list[int]:
-        """The fragments whose verdict rests on an execution of the manager's, or costs a worker its place."""
+        """The shards whose verdict rests on an execution of the manager's, or costs a worker its place."""
         return sorted(f for f, v in self.verdicts.items() if v.convicted or v.outcome == "referee" or v.reason == "own")
 
 
@@ -64,7 +64,7 @@ def logged(log: RunLog) -> Iterator[LoggedRound | e.Measure]:
 def _round(current: RoundState, applied: e.Apply | None) -> LoggedRound:
     if not isinstance(current, RevealedRound):
         return LoggedRound(current.open, {}, {}, {}, applied)
-    results = {fragment: dict(current.answers[fragment]) for fragment in sorted(current.answers)}
-    accepted = {fragment: current.accepted(fragment) for fragment in results}
+    results = {shard: dict(current.answers[shard]) for shard in sorted(current.answers)}
+    accepted = {shard: current.accepted(shard) for shard in results}
     copies, seats = dict(current.results), dict(current.roles.seats)
     return LoggedRound(current.open, results, accepted, dict(current.verdicts), applied, copies, seats)

@@ -13,7 +13,7 @@ from torch import nn
 from podlt import models
 from podlt.data.dataset import Dataset
 from podlt.errors import NotCheckedError, PodltError, UsageError
-from podlt.manager.metrics.evaluation import MOST_LINES
+from podlt.manager.metrics.evaluation import MOST_EXAMPLES
 from podlt.manager.metrics.evaluator import VALIDATION, Evaluator
 from podlt.manager.metrics.given import FIELD, MetricSet, choose_metrics
 from podlt.manager.metrics.named import is_top
@@ -31,10 +31,10 @@ last bits between processors. Relative to each value, or to the largest of its t
 
 RELATIVE: Mapping[str, float] = {"loss": 1e-4, "mae": 1e-4, "rmse": 1e-4, "perplexity": 1e-3}
 ABSOLUTE: Mapping[str, float] = {"auc": 1e-3, "r2": 1e-3}
-OF_LINES: Mapping[str, float] = {"accuracy": 1e-3, "f1": 1e-2, "f1_macro": 1e-2}
+OF_EXAMPLES: Mapping[str, float] = {"accuracy": 1e-3, "f1": 1e-2, "f1_macro": 1e-2}
 TOP_TOLERANCE = CALLABLE_TOLERANCE = 1e-3
 """How far a figure may be from the one that is evaluated again, as plain PyTorch evaluates both: relative to its size,
-as it is, or as a share of the part's lines (one line at least; top-k too). What a callable gives: relative."""
+as it is, or as a share of the part's examples (one example at least; top-k too). What a callable gives: relative."""
 
 
 class Rebuilt(msgspec.Struct):
@@ -44,14 +44,14 @@ class Rebuilt(msgspec.Struct):
         module: None where it could not be.
         loss: of the figures; None where it could not be.
         metrics: of the figures, those that could be had.
-        lines: how many are evaluated at once.
+        examples: how many are evaluated at once.
         why: why one of the first two is None.
     """
 
     module: nn.Module | None = None
     loss: Loss | None = None
     metrics: MetricSet = MetricSet()
-    lines: int = MOST_LINES
+    examples: int = MOST_EXAMPLES
     why: str = ""
 
 
@@ -171,7 +171,7 @@ def compare_figures(
         validation: the validation part of the same data, None if there is none.
     """
     assert rebuilt.module is not None and rebuilt.loss is not None
-    evaluator = Evaluator(rebuilt.module, rebuilt.loss, rebuilt.metrics, test, validation, rebuilt.lines)
+    evaluator = Evaluator(rebuilt.module, rebuilt.loss, rebuilt.metrics, test, validation, rebuilt.examples)
     missing = {prefix + name: why for prefix, _ in evaluator.parts for name, why in rebuilt.metrics.missing.items()}
     logged = {figure.name: figure.value for figure in entry.figures}
     unchecked = {name: why for name, why in missing.items() if name in logged}
@@ -181,19 +181,19 @@ def compare_figures(
         says, has = (" and ".join(sorted(names)) or "no figure" for names in (logged, found))
         fault = f"epoch {entry.epoch + 1}: the log has {says}, evaluating gives {has}"
         return ComparedFigures(len(logged), [fault], False, unchecked)
-    lines = {prefix: part.lines for prefix, part in evaluator.parts}
+    examples = {prefix: part.examples for prefix, part in evaluator.parts}
     faults = [
         f"epoch {entry.epoch + 1}: {name} is {logged[name]:.6g} in the log, {value:.6g} when evaluated again"
         for name, value in found.items()
         if not abs(value - logged[name])
-        <= _tolerance(name.removeprefix(VALIDATION), value, lines[VALIDATION if name.startswith(VALIDATION) else ""])
+        <= _tolerance(name.removeprefix(VALIDATION), value, examples[VALIDATION if name.startswith(VALIDATION) else ""])
     ]
     return ComparedFigures(len(logged), faults, found == logged, unchecked)
 
 
-def _tolerance(name: str, value: float, lines: int) -> float:
+def _tolerance(name: str, value: float, examples: int) -> float:
     if name in ABSOLUTE:
         return ABSOLUTE[name]
-    if name in OF_LINES or is_top(name):
-        return max(OF_LINES.get(name, TOP_TOLERANCE), 1 / lines)
+    if name in OF_EXAMPLES or is_top(name):
+        return max(OF_EXAMPLES.get(name, TOP_TOLERANCE), 1 / examples)
     return RELATIVE.get(name, CALLABLE_TOLERANCE) * abs(value)

@@ -10,7 +10,7 @@ from podlt.data.dataset import Dataset
 from podlt.errors import PodltError
 from podlt.execution.task_executor import TaskExecutor, as_batch
 from podlt.manager.audit.model import Rebuilt
-from podlt.manager.capture_inputs import tried_lines, with_plan
+from podlt.manager.capture_inputs import tried_examples, with_plan
 from podlt.manager.weights import Weights
 from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec, Program
@@ -18,10 +18,11 @@ from podlt.protocol.claims import Claim, Finding, Outcome
 from podlt.recipe import Recipe
 
 ANOTHER = 0.05
-"""From which relative difference of two updates of the same lines on they are not the same step rounded otherwise."""
+"""From which relative difference of two updates of the same examples on they are not the same step rounded
+otherwise."""
 
-MOST_LINES = 64
-"""How many lines are executed with both programs."""
+MOST_EXAMPLES = 64
+"""How many examples are executed with both programs."""
 
 
 def check_program(
@@ -42,7 +43,7 @@ def check_program(
     """
     planned = with_plan(program, recipe)
     if planned.digest != program.digest:
-        why = "the recipe says another local_optimizer or micro_lines than the program that was executed"
+        why = "the recipe says another local_optimizer or micro_batch_size than the program that was executed"
         return Finding(Claim.PROGRAM, Outcome.FAILS, why=why)
     if rebuilt.module is None or rebuilt.loss is None:
         return _not_checked(rebuilt.why, remedy)
@@ -50,8 +51,8 @@ def check_program(
         return _not_checked("the data, whose fields it takes, are not here", "")
     fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in train.fields]
     try:
-        lines = tried_lines(recipe, train)
-        again = capture(rebuilt.module, rebuilt.loss, fields, program.arithmetic, lines).program
+        examples = tried_examples(recipe, train)
+        again = capture(rebuilt.module, rebuilt.loss, fields, program.arithmetic, examples).program
         again = with_plan(again, recipe)
     except Exception as error:  # the model may be its author's code
         return _not_checked(f"the recipe's model could not be captured here: {error}", "")
@@ -70,13 +71,13 @@ def check_program(
 
 def _distance(recipe: Recipe, programs: Sequence[Program], weights: Weights, train: Dataset) -> float | None:
     """How far the updates of two programs are from each other, by the size of the larger; None if one has none."""
-    lines = train.read(np.arange(min(MOST_LINES, recipe.training.block_lines, train.lines), dtype=np.int64))
+    examples = train.read(np.arange(min(MOST_EXAMPLES, recipe.training.batch_size, train.examples), dtype=np.int64))
     updates = []
     try:
         for program in programs:
             out = np.zeros(weights.update_layout.nbytes, np.uint8)
             execute = TaskExecutor(program, recipe.training.local_steps, recipe.training.local_lr)
-            execute(weights.views, as_batch(lines), bytes(32), out)
+            execute(weights.views, as_batch(examples), bytes(32), out)
             updates.append(out[: weights.update_layout.float_bytes].view(np.float32).astype(np.float64))
     except (PodltError, RuntimeError, IndexError, ValueError):
         return None

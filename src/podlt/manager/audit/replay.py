@@ -16,7 +16,7 @@ from podlt.manager.audit.updates import StoredUpdates
 from podlt.manager.weights import Average, Weights
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
-from podlt.protocol.plan import fragment_bounds, lines_seen
+from podlt.protocol.plan import examples_seen, shard_bounds
 
 MOST_HEADER = 2**24
 """How many bytes a checkpoint may have apart from its tensors."""
@@ -58,14 +58,14 @@ class Replay:
         wanted: list[int],
     ) -> Average | None:
         """The round's average, if all of its results are known; compares it with what was applied."""
-        tally, fragments = self.tallies[Claim.AVERAGES], range(len(logged.open.fragments))
-        if wanted != list(fragments):
+        tally, shards = self.tallies[Claim.AVERAGES], range(len(logged.open.shards))
+        if wanted != list(shards):
             return None
-        updates = [update for f in fragments if (update := executed.get(f)) is not None]
-        lines = [stop - start for start, stop in fragment_bounds(logged.open.lines, len(fragments))]
+        updates = [update for f in shards if (update := executed.get(f)) is not None]
+        examples = [stop - start for start, stop in shard_bounds(logged.open.examples, len(shards))]
         clip = self._begin.clip
-        whole = self._weights.average(updates, lines, clip) if len(updates) == len(fragments) else None
-        fakes = [f for f in fragments if f in digests and digests[f] != logged.accepted[f]]
+        whole = self._weights.average(updates, examples, clip) if len(updates) == len(shards) else None
+        fakes = [f for f in shards if f in digests and digests[f] != logged.accepted[f]]
         if whole is None or fakes:
             why = "not all of its tasks could be executed"
             if fakes:
@@ -77,8 +77,8 @@ class Replay:
             return None
         tally.done += 1
         self.averaged.append(logged.number)
-        clipped = [(scale.fragment, scale.part, scale.exponent) for scale in whole.scales]
-        if clipped != [(each.fragment, each.part, each.exponent) for each in apply.clipped]:
+        clipped = [(scale.shard, scale.part, scale.exponent) for scale in whole.scales]
+        if clipped != [(each.shard, each.part, each.exponent) for each in apply.clipped]:
             tally.faults.append(f"round {logged.number}: other updates were clipped than the rule says")
         elif whole.digest() != apply.update:
             tally.faults.append(
@@ -114,7 +114,7 @@ class Replay:
             parameters.miss("the parameters before it are not known", logged.number)
             return
         self._weights.use(self._subject.optimizers.at(step))
-        self._weights.apply(data, lines_seen(self._begin.lines, logged.open.epoch, logged.open.offset))
+        self._weights.apply(data, examples_seen(self._begin.examples, logged.open.epoch, logged.open.offset))
         self.applied_again += 1
         parameters.done += 1
         if self._weights.digest() != apply.parameters:

@@ -17,7 +17,7 @@ class Mismatch(msgspec.Struct, frozen=True):
     """
 
     round: int
-    fragment: int
+    shard: int
     worker: int
     convicted: bool
     logged: bytes
@@ -35,7 +35,7 @@ class FalseConviction(msgspec.Struct, frozen=True):
     """
 
     round: int
-    fragment: int
+    shard: int
     outcome: str
     accepted: bytes
     executed: bytes
@@ -46,7 +46,7 @@ class Fake(msgspec.Struct, frozen=True):
     """A result that went into the model and is not what its task gives; `workers` gave it."""
 
     round: int
-    fragment: int
+    shard: int
     workers: list[int]
 
 

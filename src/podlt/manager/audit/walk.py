@@ -1,4 +1,4 @@
-"""The audit's walk through a run's rounds, from the first parameters on: claims FRAGMENTS to FIGURES."""
+"""The audit's walk through a run's rounds, from the first parameters on: claims SHARDS to FIGURES."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from podlt import crypto
-from podlt.data.dataset import fragment_digest_of
+from podlt.data.dataset import shard_digest_of
 from podlt.data.order import EpochOrder
 from podlt.errors import DivergedError, PodltError
 from podlt.execution.task_executor import TaskExecutor, as_batch
@@ -18,17 +18,17 @@ from podlt.manager.audit.replay import Replay
 from podlt.manager.audit.report import Fake, FalseConviction, Mismatch
 from podlt.manager.audit.subject import Subject
 from podlt.manager.audit.tally import Tally
-from podlt.manager.blocks import line_ids
+from podlt.manager.batches import example_ids
 from podlt.manager.weights import Weights
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.protocol.messages import randomness
-from podlt.protocol.plan import Upcoming, fragment_bounds
+from podlt.protocol.plan import Upcoming, shard_bounds
 
 Arrays = Mapping[str, np.ndarray]
 
 WALKED = (
-    Claim.FRAGMENTS,
+    Claim.SHARDS,
     Claim.RESULTS,
     Claim.CONVICTIONS,
     Claim.NO_FAKES,
@@ -43,7 +43,7 @@ class Walk:
         subject: what is audited.
         weights: hold the first parameters if `known`; changed in place.
         execute: executes a task.
-        drawn: which fragments of which round (by its place in the log) are executed again.
+        drawn: which shards of which round (by its place in the log) are executed again.
         known: whether the parameters are known where the walk begins.
         aggregates: checks averages by fingerprints, if that was asked for.
     """
@@ -112,29 +112,28 @@ class Walk:
             for why in found.unchecked.values():
                 tally.missing.setdefault(why, [])
 
-    # -- lines -------------------------------------------------------------------------------------------------------
+    # -- examples
+    # -------------------------------------------------------------------------------------------------------
 
     def _tasks(self, logged: LoggedRound) -> tuple[dict[int, Arrays], str]:
-        """The lines of each fragment that is made of those that were due, and why the others are missing."""
-        tally, opened = self.tallies[Claim.FRAGMENTS], logged.open
+        """The examples of each shard that is made of those that were due, and why the others are missing."""
+        tally, opened = self.tallies[Claim.SHARDS], logged.open
         train = self._subject.train
         if train is None:
             tally.miss(self._subject.no_data, logged.number)
             return {}, self._subject.no_data
-        plan = Upcoming(opened.epoch, opened.offset, opened.lines, len(opened.fragments))
-        ids = line_ids(self._orders, train.lines, self._begin.seed, plan)
-        lines = train.read(ids)
+        plan = Upcoming(opened.epoch, opened.offset, opened.examples, len(opened.shards))
+        ids = example_ids(self._orders, train.examples, self._begin.seed, plan)
+        examples = train.read(ids)
         found: dict[int, Arrays] = {}
-        for fragment, (start, stop) in enumerate(fragment_bounds(opened.lines, len(opened.fragments))):
-            piece = {name: values[start:stop] for name, values in lines.items()}
-            if fragment_digest_of(train.fields, piece) == opened.fragments[fragment]:
-                found[fragment] = piece
+        for shard, (start, stop) in enumerate(shard_bounds(opened.examples, len(opened.shards))):
+            piece = {name: values[start:stop] for name, values in examples.items()}
+            if shard_digest_of(train.fields, piece) == opened.shards[shard]:
+                found[shard] = piece
             else:
-                tally.faults.append(
-                    f"round {logged.number}: fragment {fragment} is not made of the lines that were due"
-                )
-        tally.done += len(opened.fragments)
-        return found, "it was given other lines than were due"
+                tally.faults.append(f"round {logged.number}: shard {shard} is not made of the examples that were due")
+        tally.done += len(opened.shards)
+        return found, "it was given other examples than were due"
 
     # -- results -----------------------------------------------------------------------------------------------------
 
@@ -145,65 +144,65 @@ class Walk:
         found: dict[int, np.ndarray | None] = {}
         tally = self.tallies[Claim.RESULTS]
         with self._execute_task.unchanging(self._weights.views):
-            for fragment in wanted:
+            for shard in wanted:
                 why = self._subject.no_execution
                 if not self.replay.known:
                     why = "the round's parameters are not known"
-                elif fragment not in tasks:
+                elif shard not in tasks:
                     why = problem
                 if why:
                     tally.miss(why, logged.number)
                     continue
                 try:
-                    found[fragment] = self._one(logged, fragment, tasks[fragment])
+                    found[shard] = self._one(logged, shard, tasks[shard])
                 except DivergedError:
-                    found[fragment] = None
+                    found[shard] = None
                 except (PodltError, RuntimeError, IndexError, ValueError) as error:
                     tally.miss(f"a task could not be executed here: {error}", logged.number)
         self.executed += len(found)
         return found
 
-    def _one(self, logged: LoggedRound, fragment: int, lines: Arrays) -> np.ndarray:
-        chance = randomness(self._begin.seed, logged.number, logged.open.fragments[fragment])
+    def _one(self, logged: LoggedRound, shard: int, examples: Arrays) -> np.ndarray:
+        chance = randomness(self._begin.seed, logged.number, logged.open.shards[shard])
         out = np.zeros(self._weights.update_layout.nbytes, np.uint8)
-        self._execute_task(self._weights.views, as_batch(lines), chance, out)
+        self._execute_task(self._weights.views, as_batch(examples), chance, out)
         return out
 
     def _compare(self, logged: LoggedRound, digests: Mapping[int, bytes]) -> None:
         tally = self.tallies[Claim.RESULTS]
-        for fragment, digest in digests.items():
+        for shard, digest in digests.items():
             tally.done += 1
-            for worker, result in sorted(logged.results[fragment].items()):
+            for worker, result in sorted(logged.results[shard].items()):
                 if result == digest:
                     self.agreeing += 1
                     continue
                 convicted = worker in self._subject.convicted
-                self.mismatches.append(Mismatch(logged.number, fragment, worker, convicted, result, digest))
+                self.mismatches.append(Mismatch(logged.number, shard, worker, convicted, result, digest))
                 if not convicted:
                     tally.faults.append(
-                        f"round {logged.number}, fragment {fragment}: worker {worker} gave {result.hex()[:16]}, "
+                        f"round {logged.number}, shard {shard}: worker {worker} gave {result.hex()[:16]}, "
                         f"executing the task gives {_shown(digest)}, and it was never convicted"
                     )
 
     def _convictions(self, logged: LoggedRound, digests: Mapping[int, bytes], wanted: list[int]) -> None:
         tally = self.tallies[Claim.CONVICTIONS]
-        for fragment in logged.convicting():
-            verdict = logged.verdicts[fragment]
-            if fragment not in wanted:
+        for shard in logged.convicting():
+            verdict = logged.verdicts[shard]
+            if shard not in wanted:
                 self.skipped_convictions += 1
                 continue
-            if fragment not in digests:
+            if shard not in digests:
                 tally.miss("the task could not be executed", logged.number)
                 continue
-            digest, results = digests[fragment], logged.results[fragment]
+            digest, results = digests[shard], logged.results[shard]
             innocent = [worker for worker in verdict.convicted if results.get(worker) == digest]
             tally.done += 1
             if verdict.accepted == digest and not innocent:
                 continue
             self.false_convictions.append(
-                FalseConviction(logged.number, fragment, verdict.outcome, verdict.accepted, digest, innocent)
+                FalseConviction(logged.number, shard, verdict.outcome, verdict.accepted, digest, innocent)
             )
-            said = f"round {logged.number}, fragment {fragment}: by {_RULES[verdict.outcome]} the log accepts "
+            said = f"round {logged.number}, shard {shard}: by {_RULES[verdict.outcome]} the log accepts "
             what = f"{said}{verdict.accepted.hex()[:16]}, executing the task gives {_shown(digest)}"
             who = f"; worker {' and '.join(map(str, innocent))} gave just that, and was convicted" if innocent else ""
             tally.faults.append(what + who)
@@ -211,12 +210,12 @@ class Walk:
     # -- what was applied --------------------------------------------------------------------------------------------
 
     def _fakes(self, logged: LoggedRound, digests: Mapping[int, bytes]) -> None:
-        for fragment, digest in digests.items():
+        for shard, digest in digests.items():
             self.fakes_among += 1
-            accepted = logged.accepted[fragment]
+            accepted = logged.accepted[shard]
             if accepted != digest:
-                workers = sorted(w for w, result in logged.results[fragment].items() if result == accepted)
-                self.fakes.append(Fake(logged.number, fragment, workers))
+                workers = sorted(w for w, result in logged.results[shard].items() if result == accepted)
+                self.fakes.append(Fake(logged.number, shard, workers))
 
 
 _RULES = {"vote": "a vote", "referee": "the manager's own word", "agree": "agreement"}

@@ -22,9 +22,10 @@ from podlt.program.ir import ITEM_BYTES, Program, TensorType
 from podlt.program.losses import NAMED, scores
 from podlt.program.step import Loss, is_mean, loss_value
 
-MOST_LINES = 1000
+MOST_EXAMPLES = 1000
 BATCH_BYTES = 64 * 2**20
-"""A batch has as many lines as fit: of the largest tensor that the training step makes of a line, so many bytes."""
+"""A batch has as many examples as fit: of the largest tensor that the training step makes of an example, so many
+bytes."""
 
 
 class Evaluation(msgspec.Struct, frozen=True):
@@ -48,7 +49,7 @@ class Evaluation(msgspec.Struct, frozen=True):
         infinite = [name for name in self.values if name not in self.finite]
         text = [f"{name}: {why}" for name, why in self.missing.items()]
         if infinite:
-            text.append(f"{' and '.join(sorted(infinite))}: not finite (a line is far outside the others?)")
+            text.append(f"{' and '.join(sorted(infinite))}: not finite (an example is far outside the others?)")
         return "; ".join(text)
 
 
@@ -64,32 +65,33 @@ def load_state(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
                 place.copy_(value)
 
 
-def batch_lines(program: Program) -> int:
-    """How many lines are evaluated at once: a function of the program, so that an audit's figures have equal bits."""
+def batch_examples(program: Program) -> int:
+    """How many examples are evaluated at once: a function of the program, so that an audit's figures have equal
+    bits."""
 
-    def size(kind: TensorType, lines: int) -> int:
-        return math.prod(kind.at(lines)) * ITEM_BYTES[kind.dtype]
+    def size(kind: TensorType, examples: int) -> int:
+        return math.prod(kind.at(examples)) * ITEM_BYTES[kind.dtype]
 
     largest = max(size(kind, 2) - size(kind, 1) for kind in program.types)
-    return max(1, min(MOST_LINES, BATCH_BYTES // max(1, largest)))
+    return max(1, min(MOST_EXAMPLES, BATCH_BYTES // max(1, largest)))
 
 
 def evaluate(
-    module: nn.Module, loss: Loss, dataset: Dataset, metrics: MetricSet | None = None, lines: int = MOST_LINES
+    module: nn.Module, loss: Loss, dataset: Dataset, metrics: MetricSet | None = None, examples: int = MOST_EXAMPLES
 ) -> dict[str, float]:
-    """Loss a line and the metrics, those that are finite: a module may overflow on test lines only.
+    """Loss an example and the metrics, those that are finite: a module may overflow on test examples only.
 
     Args:
         module: it is put into eval mode meanwhile.
         loss: as the recipe names it.
         dataset: the part.
         metrics: unless given, accuracy where the loss is of classes, and the area under the ROC curve for two.
-        lines: how many are evaluated at once.
+        examples: how many are evaluated at once.
 
     Raises:
         UsageError: the module or the loss fails on it.
     """
-    return evaluate_part(module, loss, dataset, metrics or MetricSet(), lines).finite
+    return evaluate_part(module, loss, dataset, metrics or MetricSet(), examples).finite
 
 
 @torch.no_grad()
@@ -98,7 +100,7 @@ def evaluate_part(
     loss: Loss,
     dataset: Dataset,
     metrics: MetricSet,
-    lines: int = MOST_LINES,
+    examples: int = MOST_EXAMPLES,
     ids: npt.NDArray[np.int64] | None = None,
     called: str = "test set",
 ) -> Evaluation:
@@ -109,8 +111,8 @@ def evaluate_part(
         loss: as in `evaluate`.
         dataset: as in `evaluate`.
         metrics: as in `evaluate`.
-        lines: as in `evaluate`.
-        ids: which lines, int64[n]; all unless given.
+        examples: as in `evaluate`.
+        ids: which examples, int64[n]; all unless given.
         called: the part, in an error.
 
     Raises:
@@ -119,11 +121,11 @@ def evaluate_part(
     over = _Pass(module, loss, metrics)
     with evaluating(module):
         try:
-            for inputs, labels in _batches(dataset, lines, ids):
+            for inputs, labels in _batches(dataset, examples, ids):
                 over.take(inputs, labels)
         except Exception as error:  # the module is the user's own
             raise UsageError(f"figures on the {called}: {type(error).__name__}: {error}") from error
-    return over.evaluation(dataset.lines if ids is None else len(ids))
+    return over.evaluation(dataset.examples if ids is None else len(ids))
 
 
 @contextmanager
@@ -149,7 +151,7 @@ class _Pass:
         self._missing = dict(metrics.missing)
 
     def take(self, inputs: list[torch.Tensor], labels: list[torch.Tensor]) -> None:
-        """Evaluates the next lines."""
+        """Evaluates the next examples."""
         if isinstance(self._loss, str):
             if len(labels) != 1:
                 raise UnsupportedError(f"{self._loss} takes one label, got {len(labels)}")
@@ -204,9 +206,9 @@ class _Pass:
         del self._running[name]
         self._missing[name] = reason(error)
 
-    def evaluation(self, lines: int) -> Evaluation:
+    def evaluation(self, examples: int) -> Evaluation:
         """What came of it."""
-        values = {"loss": self._total / lines}
+        values = {"loss": self._total / examples}
         for name, metric in list((self._running or {}).items()):
             try:
                 value = metric.compute()
@@ -216,7 +218,7 @@ class _Pass:
             if value is not None:
                 values[name] = value
             elif self._metrics.chosen is not None:
-                self._missing[name] = "not defined on these lines (all labels alike, or none that counts)"
+                self._missing[name] = "not defined on these examples (all labels alike, or none that counts)"
         return Evaluation(values, self._missing)
 
 
@@ -240,16 +242,16 @@ def whole_bytes(module: nn.Module, dataset: Dataset, metrics: Sequence[ChosenMet
     with evaluating(module), torch.no_grad():
         inputs, labels = next(_batches(dataset, 1, np.zeros(1, np.int64)))
         output = scores(module(*inputs))
-    return dataset.lines * (output.nbytes + sum(label.nbytes for label in labels))
+    return dataset.examples * (output.nbytes + sum(label.nbytes for label in labels))
 
 
 def _batches(
-    dataset: Dataset, lines: int, ids: npt.NDArray[np.int64] | None
+    dataset: Dataset, examples: int, ids: npt.NDArray[np.int64] | None
 ) -> Iterator[tuple[list[torch.Tensor], list[torch.Tensor]]]:
     """Inputs and labels as the model takes them."""
-    count = dataset.lines if ids is None else len(ids)
-    for start in range(0, count, lines):
-        stop = min(start + lines, count)
+    count = dataset.examples if ids is None else len(ids)
+    for start in range(0, count, examples):
+        stop = min(start + examples, count)
         arrays: Mapping[str, npt.NDArray[Any]] = dataset.read(
             np.arange(start, stop, dtype=np.int64) if ids is None else ids[start:stop]
         )

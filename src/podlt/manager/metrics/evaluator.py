@@ -11,7 +11,7 @@ from torch import nn
 from podlt.data.dataset import Dataset
 from podlt.data.prepare import Prepared
 from podlt.errors import UsageError
-from podlt.manager.metrics.evaluation import MOST_LINES, Evaluation, evaluate_part, load_state
+from podlt.manager.metrics.evaluation import MOST_EXAMPLES, Evaluation, evaluate_part, load_state
 from podlt.manager.metrics.given import MetricSet
 from podlt.program.step import Loss
 
@@ -33,7 +33,7 @@ class Evaluator(msgspec.Struct, frozen=True):
         metrics: in addition to it.
         test: the test part, None if there is none.
         validation: the validation part, None if there is none.
-        lines: how many are evaluated at once.
+        examples: how many are evaluated at once.
     """
 
     module: nn.Module
@@ -41,7 +41,7 @@ class Evaluator(msgspec.Struct, frozen=True):
     metrics: MetricSet = MetricSet()
     test: Dataset | None = None
     validation: Dataset | None = None
-    lines: int = MOST_LINES
+    examples: int = MOST_EXAMPLES
 
     @classmethod
     def of(cls, module: nn.Module, loss: Loss, metrics: MetricSet, data: Prepared) -> Evaluator:
@@ -64,7 +64,7 @@ class Evaluator(msgspec.Struct, frozen=True):
         found = Evaluation({}, {})
         for prefix, part in self.parts:
             try:
-                one = evaluate_part(self.module, self.loss, part, self.metrics, self.lines, called=called(prefix))
+                one = evaluate_part(self.module, self.loss, part, self.metrics, self.examples, called=called(prefix))
             except UsageError as error:
                 found.missing[f"{prefix}loss"] = str(error)
                 continue

@@ -59,8 +59,8 @@ def form_of(loss: Loss, output: torch.Tensor, target: torch.Tensor) -> Form:
 
     Args:
         loss: a name, a module or a callable.
-        output: of some lines, [n, ...].
-        target: of the same lines, [n, ...].
+        output: of some examples, [n, ...].
+        target: of the same examples, [n, ...].
     """
     name = loss if isinstance(loss, str) else _MODULES.get(type(loss), "")  # type: ignore[arg-type]
     if name == "bce":

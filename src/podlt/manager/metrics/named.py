@@ -19,10 +19,10 @@ Better = Literal["min", "max"]
 
 
 class Accumulator(Protocol):
-    """A metric while it passes over the lines, as torchmetrics has it."""
+    """A metric while it passes over the examples, as torchmetrics has it."""
 
     def update(self, output: torch.Tensor, target: torch.Tensor) -> None:
-        """Takes the outputs and labels of the next lines."""
+        """Takes the outputs and labels of the next examples."""
 
     def compute(self) -> float | None:
         """The value over all of them; None where it is not defined."""
@@ -172,7 +172,7 @@ def area(truths: np.ndarray, scores: np.ndarray) -> float:
 
 
 class _Perplexity:
-    """e to the mean loss of a label: the loss itself may be a mean over lines of another length."""
+    """e to the mean loss of a label: the loss itself may be a mean over examples of another length."""
 
     def __init__(self, form: Form) -> None:
         self._dimension = form.dimension
@@ -219,7 +219,7 @@ class _Errors:
 
 
 class _R2:
-    """The share of the labels' variance that is explained; several labels a line count alike."""
+    """The share of the labels' variance that is explained; several labels an example count alike."""
 
     def __init__(self) -> None:
         self._count = 0

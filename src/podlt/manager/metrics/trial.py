@@ -21,14 +21,14 @@ from podlt.manager.metrics.named import better_of
 from podlt.recipe import Recipe, cut_of
 
 FEW, MORE = 8, 512
-"""On how many lines evaluation is tried; a metric that fails on few (all of one class) is tried on more."""
+"""On how many examples evaluation is tried; a metric that fails on few (all of one class) is tried on more."""
 
 TIGHT = 0.8
 """The share of the free disk above which a run's history is worth a warning."""
 
 
 def try_evaluation(evaluator: Evaluator, train: Dataset, recipe: Recipe) -> UsageError | None:
-    """Evaluates a few lines of each part, with every metric, by a copy of the module.
+    """Evaluates a few examples of each part, with every metric, by a copy of the module.
 
     Args:
         evaluator: of the run.
@@ -36,7 +36,7 @@ def try_evaluation(evaluator: Evaluator, train: Dataset, recipe: Recipe) -> Usag
         recipe: says which figures decide over something.
 
     Returns:
-        What is wrong where module and loss fail on training lines too: capture says more of it, if it refuses them.
+        What is wrong where module and loss fail on training examples too: capture says more of it, if it refuses them.
 
     Raises:
         UsageError: a part cannot be evaluated, or a metric cannot; or a figure that the recipe names is none.
@@ -65,30 +65,30 @@ def try_evaluation(evaluator: Evaluator, train: Dataset, recipe: Recipe) -> Usag
                 raise UsageError(
                     f"evaluation.metrics: {names} needs all outputs of the {called(prefix)} at once, "
                     f"{needed / 2**30:.1f} GiB (at most {MOST_BYTES / 2**30:.0f}): give a torchmetrics object, which "
-                    "takes batches, or fewer lines (data.test_limit)"
+                    "takes batches, or fewer examples (data.test_limit)"
                 )
     _check_figures(recipe, figures)
     return None
 
 
 def _tried(module: nn.Module, evaluator: Evaluator, part: Dataset, prefix: str) -> Evaluation:
-    """What few lines give; more of them where few do not."""
-    found, at_once = Evaluation({}, {}), min(FEW, evaluator.lines)
-    for lines in (_spread, _varied):
-        ids = lines(part)
+    """What few examples give; more of them where few do not."""
+    found, at_once = Evaluation({}, {}), min(FEW, evaluator.examples)
+    for examples in (_spread, _varied):
+        ids = examples(part)
         found = evaluate_part(module, evaluator.loss, part, evaluator.metrics, at_once, ids, called(prefix))
-        if not found.missing or len(ids) == part.lines:
+        if not found.missing or len(ids) == part.examples:
             break
     return found
 
 
 def _spread(part: Dataset, count: int = FEW) -> npt.NDArray[np.int64]:
-    """The numbers of lines from all over a part."""
-    return np.unique(np.linspace(0, part.lines - 1, min(count, part.lines)).astype(np.int64))
+    """The numbers of examples from all over a part."""
+    return np.unique(np.linspace(0, part.examples - 1, min(count, part.examples)).astype(np.int64))
 
 
 def _varied(part: Dataset) -> npt.NDArray[np.int64]:
-    """The numbers of more lines, one of each class among them: what is rare may be what a metric needs."""
+    """The numbers of more examples, one of each class among them: what is rare may be what a metric needs."""
     ids = _spread(part, MORE)
     label = next((field for field in part.fields if field.role == "label"), None)
     if label is None or label.shape or label.dtype == "f32":
@@ -99,7 +99,7 @@ def _varied(part: Dataset) -> npt.NDArray[np.int64]:
 
 
 def _fails(module: nn.Module, evaluator: Evaluator, train: Dataset) -> bool:
-    """Whether module and loss fail on lines that are trained on, too."""
+    """Whether module and loss fail on examples that are trained on, too."""
     try:
         evaluate_part(module, evaluator.loss, train, evaluator.metrics, FEW, _spread(train, MORE))
     except UsageError:
@@ -111,7 +111,7 @@ def _refuse_missing(found: Evaluation, prefix: str) -> None:
     wrong = {name: why for name, why in found.missing.items() if not why.startswith("not defined")}
     if wrong:
         text = "; ".join(f"{prefix}{name}: {why}" for name, why in wrong.items())
-        raise UsageError(f"evaluation.metrics, tried on a few lines of the {called(prefix)}: {text}")
+        raise UsageError(f"evaluation.metrics, tried on a few examples of the {called(prefix)}: {text}")
 
 
 def _check_figures(recipe: Recipe, figures: set[str]) -> None:
@@ -132,7 +132,7 @@ def _check_figures(recipe: Recipe, figures: set[str]) -> None:
 
 
 def try_disk(
-    path: Path, model: nn.Module, recipe: Recipe, lines: int, free: Callable[[Path], int] | None = None
+    path: Path, model: nn.Module, recipe: Recipe, examples: int, free: Callable[[Path], int] | None = None
 ) -> tuple[str, bool]:
     """Estimates what the files of a run's rounds take.
 
@@ -140,7 +140,7 @@ def try_disk(
         path: the run's directory, which need not be there.
         model: the module.
         recipe: says how many rounds, and what is kept of them.
-        lines: of the training part.
+        examples: of the training part.
         free: the bytes that are free at a path; as the system says unless given.
 
     Returns:
@@ -149,7 +149,7 @@ def try_disk(
     Raises:
         UsageError: it does not fit, unless the run ends early.
     """
-    needed = history_bytes(model, recipe, lines)
+    needed = history_bytes(model, recipe, examples)
     place = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
     has = free(place) if free is not None else shutil.disk_usage(place).free
     keeps = "every round's update" if recipe.training.history == "all" else "the updates since the last two checkpoints"
@@ -162,13 +162,13 @@ def try_disk(
     return (text, False) if needed >= 2**30 else ("", False)
 
 
-def history_bytes(model: nn.Module, recipe: Recipe, lines: int) -> int:
+def history_bytes(model: nn.Module, recipe: Recipe, examples: int) -> int:
     """The bytes of the updates and checkpoints of a run from which nobody leaves; the log comes on top.
 
     Args:
         model: the module.
         recipe: as in `try_disk`.
-        lines: of the training part.
+        examples: of the training part.
     """
     training = recipe.training
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
@@ -176,8 +176,8 @@ def history_bytes(model: nn.Module, recipe: Recipe, lines: int) -> int:
     optimizer = trained * _MOMENTS.get(str(recipe.optimizer.get("name")), 0)
     options = recipe.protocol.options
     useful = training.workers - options.most_spares(training.workers)
-    size = cut_of(recipe, lines).next_lines(0, useful)
-    rounds = training.epochs * -(-lines // size)
+    size = cut_of(recipe, examples).next_examples(0, useful)
+    rounds = training.epochs * -(-examples // size)
     checkpoints = 1 + rounds // training.checkpoint_every
     if training.history == "last":
         rounds, checkpoints = min(rounds, 2 * training.checkpoint_every), min(checkpoints, 3)

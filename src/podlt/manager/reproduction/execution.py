@@ -14,23 +14,23 @@ import msgspec
 import numpy as np
 
 from podlt import crypto
-from podlt.data.dataset import Dataset, fragment_digest_of
+from podlt.data.dataset import Dataset, shard_digest_of
 from podlt.data.order import EpochOrder
 from podlt.engine.shared_memory import Region
 from podlt.errors import DivergedError, EngineError, PodltError
 from podlt.execution.task_executor import TaskExecutor, as_batch, one_thread
-from podlt.manager.blocks import line_ids
+from podlt.manager.batches import example_ids
 from podlt.manager.weights import Weights
 from podlt.program.places import ALIGNMENT
 from podlt.protocol import entries as e
 from podlt.protocol.messages import randomness
-from podlt.protocol.plan import Upcoming, fragment_bounds
+from podlt.protocol.plan import Upcoming, shard_bounds
 
-Status = Literal["executed", "diverged", "other lines", "failed"]
+Status = Literal["executed", "diverged", "other examples", "failed"]
 
 
 class ExecutedTask(msgspec.Struct, frozen=True):
-    """What executing a fragment's task came to.
+    """What executing a shard's task came to.
 
     Attributes:
         status: "executed", or why there is no update.
@@ -43,7 +43,7 @@ class ExecutedTask(msgspec.Struct, frozen=True):
     why: str = ""
 
 
-class FragmentWork:
+class ShardWork:
     """Executes tasks of a run. Every process has one; parameters are in memory that all share.
 
     Args:
@@ -60,39 +60,39 @@ class FragmentWork:
         self._seed, self._train, self._weights, self._executor, self._memory = seed, train, weights, executor, memory
         self._orders: dict[int, EpochOrder] = {}
 
-    def update(self, fragment: int) -> np.ndarray:
-        """Where the update of a fragment is."""
+    def update(self, shard: int) -> np.ndarray:
+        """Where the update of a shard is."""
         size = self._weights.update_layout.nbytes
-        start = fragment * stride_of(self._weights)
+        start = shard * stride_of(self._weights)
         return self._memory[start : start + size]
 
-    def run(self, opened: e.Open, fragments: Sequence[int]) -> list[ExecutedTask]:
-        """Executes the tasks of some fragments of a round.
+    def run(self, opened: e.Open, shards: Sequence[int]) -> list[ExecutedTask]:
+        """Executes the tasks of some shards of a round.
 
         Args:
             opened: the round's first entry.
-            fragments: their numbers.
+            shards: their numbers.
         """
-        plan = Upcoming(opened.epoch, opened.offset, opened.lines, len(opened.fragments))
-        ids = line_ids(self._orders, self._train.lines, self._seed, plan)
-        bounds = fragment_bounds(opened.lines, len(opened.fragments))
+        plan = Upcoming(opened.epoch, opened.offset, opened.examples, len(opened.shards))
+        ids = example_ids(self._orders, self._train.examples, self._seed, plan)
+        bounds = shard_bounds(opened.examples, len(opened.shards))
         with self._executor.unchanging(self._weights.views):
-            return [self._one(opened, fragment, ids[slice(*bounds[fragment])]) for fragment in fragments]
+            return [self._one(opened, shard, ids[slice(*bounds[shard])]) for shard in shards]
 
-    def _one(self, opened: e.Open, fragment: int, ids: np.ndarray) -> ExecutedTask:
-        lines = self._train.read(ids)
-        digest = fragment_digest_of(self._train.fields, lines)
-        if digest != opened.fragments[fragment]:
-            return ExecutedTask("other lines", why=f"fragment {fragment} is made of other examples than were due")
-        out = self.update(fragment)
+    def _one(self, opened: e.Open, shard: int, ids: np.ndarray) -> ExecutedTask:
+        examples = self._train.read(ids)
+        digest = shard_digest_of(self._train.fields, examples)
+        if digest != opened.shards[shard]:
+            return ExecutedTask("other examples", why=f"shard {shard} is made of other examples than were due")
+        out = self.update(shard)
         out[:] = 0
         try:
             chance = randomness(self._seed, opened.round, digest)
-            self._executor(self._weights.views, as_batch(lines), chance, out)
+            self._executor(self._weights.views, as_batch(examples), chance, out)
         except DivergedError as error:
             return ExecutedTask("diverged", why=str(error))
         except (PodltError, RuntimeError, IndexError, ValueError, MemoryError) as error:
-            return ExecutedTask("failed", why=f"fragment {fragment} could not be executed here: {error}")
+            return ExecutedTask("failed", why=f"shard {shard} could not be executed here: {error}")
         return ExecutedTask("executed", crypto.blob_digest(out.data))
 
 
@@ -101,7 +101,7 @@ def stride_of(weights: Weights) -> int:
     return -(-weights.update_layout.nbytes // ALIGNMENT) * ALIGNMENT
 
 
-_work: FragmentWork | None = None
+_work: ShardWork | None = None
 """What the processes have that are forked."""
 
 
@@ -114,7 +114,7 @@ class RoundExecutor:
         jobs: how many there are.
     """
 
-    def __init__(self, work: FragmentWork, pool: ProcessPoolExecutor | None, jobs: int) -> None:
+    def __init__(self, work: ShardWork, pool: ProcessPoolExecutor | None, jobs: int) -> None:
         self._work, self._pool, self._jobs = work, pool, jobs
 
     def run(self, opened: e.Open) -> list[ExecutedTask]:
@@ -123,41 +123,41 @@ class RoundExecutor:
         Raises:
             EngineError: a process died.
         """
-        fragments = range(len(opened.fragments))
-        if self._pool is None or len(fragments) == 1:
-            return self._work.run(opened, fragments)
-        parts = [list(fragments[start :: self._jobs]) for start in range(min(self._jobs, len(fragments)))]
+        shards = range(len(opened.shards))
+        if self._pool is None or len(shards) == 1:
+            return self._work.run(opened, shards)
+        parts = [list(shards[start :: self._jobs]) for start in range(min(self._jobs, len(shards)))]
         found: dict[int, ExecutedTask] = {}
         try:
             for part, done in zip(parts, self._pool.map(_run, [opened] * len(parts), parts), strict=True):
                 found |= dict(zip(part, done, strict=True))
         except BrokenProcessPool:
             raise EngineError("a process that trained again died: is there enough memory? (--jobs 1)") from None
-        return [found[fragment] for fragment in fragments]
+        return [found[shard] for shard in shards]
 
-    def update(self, fragment: int) -> np.ndarray:
-        """The update of a fragment that was executed; the next round writes over it."""
-        return self._work.update(fragment)
+    def update(self, shard: int) -> np.ndarray:
+        """The update of a shard that was executed; the next round writes over it."""
+        return self._work.update(shard)
 
 
 @contextmanager
 def round_executor(
-    seed: bytes, train: Dataset, weights: Weights, executor: TaskExecutor, fragments: int, jobs: int
+    seed: bytes, train: Dataset, weights: Weights, executor: TaskExecutor, shards: int, jobs: int
 ) -> Iterator[RoundExecutor]:
     """What executes rounds, while the context lasts.
 
     Args:
-        fragments: the most that a round has.
+        shards: the most that a round has.
         jobs: in how many processes; one where the system cannot fork.
 
     Raises:
         EngineError: there is not enough memory for the updates of a round.
     """
     global _work
-    region = Region(max(1, fragments) * stride_of(weights))
-    work = FragmentWork(seed, train, weights, executor, region.bytes)
+    region = Region(max(1, shards) * stride_of(weights))
+    work = ShardWork(seed, train, weights, executor, region.bytes)
     try:
-        if jobs == 1 or fragments == 1 or sys.platform != "linux":
+        if jobs == 1 or shards == 1 or sys.platform != "linux":
             yield RoundExecutor(work, None, 1)
             return
         _work = work  # before the processes are forked, which is when the first work is given to them
@@ -168,8 +168,8 @@ def round_executor(
         region.close()
 
 
-def _run(opened: e.Open, fragments: Sequence[int]) -> list[ExecutedTask]:
+def _run(opened: e.Open, shards: Sequence[int]) -> list[ExecutedTask]:
     """In another process."""
     assert _work is not None
     with one_thread():
-        return _work.run(opened, fragments)
+        return _work.run(opened, shards)

@@ -30,7 +30,7 @@ class Difference(msgspec.Struct, frozen=True):
         round: its number.
         entry: the number of the log's entry that says otherwise.
         what: what differs, for a person.
-        fragments: whose accepted results differ.
+        shards: whose accepted results differ.
         causes: what it may come from, likeliest first.
         deviations: of the update's tensors, largest first, where the run's update is here.
     """
@@ -38,7 +38,7 @@ class Difference(msgspec.Struct, frozen=True):
     round: int
     entry: int
     what: str
-    fragments: list[int]
+    shards: list[int]
     causes: list[str]
     deviations: list[TensorDeviation]
 

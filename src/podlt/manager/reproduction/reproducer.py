@@ -20,8 +20,8 @@ from podlt.manager.audit.logged import logged
 from podlt.manager.audit.model import Rebuilt, check_start, rebuild
 from podlt.manager.audit.program import check_program
 from podlt.manager.audit.replay import MOST_HEADER
-from podlt.manager.capture_inputs import task_lines
-from podlt.manager.metrics.evaluation import batch_lines
+from podlt.manager.capture_inputs import task_examples
+from podlt.manager.metrics.evaluation import batch_examples
 from podlt.manager.reproduction.execution import round_executor
 from podlt.manager.reproduction.report import Difference, Reproduction
 from podlt.manager.reproduction.rounds import RoundTrainer
@@ -126,11 +126,11 @@ class _Reproducer:
             start, rebuilt = self._start(recipe, weights, data.train.info)
             if isinstance(start, Difference):
                 return msgspec.structs.replace(self._report, difference=start)
-            rebuilt.lines = batch_lines(program)
+            rebuilt.examples = batch_examples(program)
             same = check_program(recipe, program, weights, data.train, rebuilt, "podlt reproduce RUN --code DIR")
             tasks = TaskExecutor(program, recipe.training.local_steps, recipe.training.local_lr)
             last = self._report.rounds if rounds is None else min(rounds, self._report.rounds)
-            most = self._entries.fragments
+            most = self._entries.shards
             with round_executor(self._begin.seed, data.train, weights, tasks, most, self._jobs) as executor:
                 trainer = RoundTrainer(
                     self._begin,
@@ -162,8 +162,8 @@ class _Reproducer:
             raise _CannotTrain("recipe.json and program.json are not here: give the run or a bundle of it")
         try:
             recipe, program = Recipe.from_bytes(documents.recipe), Program.from_bytes(documents.program)
-            validate(program, lines=task_lines(recipe, self._begin.lines))
-            return recipe, program, Optimizers(recipe, self._begin.lines, self._found.state.amendments)
+            validate(program, examples=task_examples(recipe, self._begin.examples))
+            return recipe, program, Optimizers(recipe, self._begin.examples, self._found.state.amendments)
         except (UnsupportedError, UsageError) as error:
             raise _CannotTrain(f"this podlt cannot run the program: {error}: use the version that began it") from None
 
@@ -246,16 +246,16 @@ class _Numbered(msgspec.Struct, frozen=True):
     """The numbers of entries: of those that applied an update, by round, and those with figures, by epoch.
 
     Attributes:
-        fragments: the most that a round has.
+        shards: the most that a round has.
     """
 
     applied: dict[int, int]
     measures: dict[int, int]
-    fragments: int = 0
+    shards: int = 0
 
 
 def _numbered(files: RunFiles) -> _Numbered:
-    found, fragments = _Numbered({}, {}), 0
+    found, shards = _Numbered({}, {}), 0
     with closing(files.log()) as log:
         for number, _, body in log.entries():
             entry = e.decode(body)
@@ -264,8 +264,8 @@ def _numbered(files: RunFiles) -> _Numbered:
             elif isinstance(entry, e.Measure):
                 found.measures[entry.epoch] = number
             elif isinstance(entry, e.Open):
-                fragments = max(fragments, len(entry.fragments))
-    return msgspec.structs.replace(found, fragments=fragments)
+                shards = max(shards, len(entry.shards))
+    return msgspec.structs.replace(found, shards=shards)
 
 
 def _cores() -> int:

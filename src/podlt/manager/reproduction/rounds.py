@@ -17,7 +17,7 @@ from podlt.manager.reproduction.execution import RoundExecutor
 from podlt.manager.reproduction.report import Difference, FakedRound, Reproduction, TensorDeviation
 from podlt.manager.weights import Average, Weights
 from podlt.protocol import entries as e
-from podlt.protocol.plan import fragment_bounds, lines_seen
+from podlt.protocol.plan import examples_seen, shard_bounds
 from podlt.store.run_files import RunFiles
 
 MOST_DEVIATIONS = 5
@@ -85,20 +85,20 @@ class RoundTrainer:
         self._last = logged.number
         done = self._executor.run(logged.open)
         for task in done:
-            if task.status == "other lines":
+            if task.status == "other examples":
                 self._differs(logged, task.why, [], ["other data, or another order of them"], None)
                 return
             if task.status == "failed":
                 self._stopped = f"round {logged.number}: {task.why}"
                 return
-        others = [fragment for fragment, task in enumerate(done) if task.digest != logged.accepted[fragment]]
+        others = [shard for shard, task in enumerate(done) if task.digest != logged.accepted[shard]]
         average = self._average(logged) if all(task.digest for task in done) else None
         if not others:
             self._apply_same(logged, apply, average)
         elif fakers := self._known_fakers(logged, others):
             self._apply_faked(logged, apply, fakers)
         else:
-            what = "the accepted results of fragments " + ", ".join(map(str, others)) + " are others"
+            what = "the accepted results of shards " + ", ".join(map(str, others)) + " are others"
             if why := self._only_rounding(logged.number, average):
                 self._stopped = f"round {logged.number}: {what}; {why}"
                 return
@@ -124,16 +124,16 @@ class RoundTrainer:
             self._difference = Difference(self._last, number, what, [], causes, [])
 
     def _average(self, logged: LoggedRound) -> Average:
-        bounds = fragment_bounds(logged.open.lines, len(logged.open.fragments))
-        updates = [self._executor.update(fragment) for fragment in range(len(bounds))]
+        bounds = shard_bounds(logged.open.examples, len(logged.open.shards))
+        updates = [self._executor.update(shard) for shard in range(len(bounds))]
         return self._weights.average(updates, [stop - start for start, stop in bounds], self._begin.clip)
 
     # -- what is made of it ----------------------------------------------------------------------------------------
 
     def _apply_same(self, logged: LoggedRound, apply: e.Apply, average: Average | None) -> None:
         assert average is not None
-        clipped = [(scale.fragment, scale.part, scale.exponent) for scale in average.scales]
-        if clipped != [(each.fragment, each.part, each.exponent) for each in apply.clipped]:
+        clipped = [(scale.shard, scale.part, scale.exponent) for scale in average.scales]
+        if clipped != [(each.shard, each.part, each.exponent) for each in apply.clipped]:
             what = "every accepted result is the same, but the log says that others were clipped than the rule clips"
             self._differs(logged, what, [], ["a manager that clips otherwise (claim 21)"], average)
             return
@@ -165,18 +165,18 @@ class RoundTrainer:
             self._differs(logged, what, [], ["a manager that logs another loss (claim 22)"], None)
             return
         self._weights.use(self._optimizers.at(step))
-        self._weights.apply(data, lines_seen(self._begin.lines, logged.open.epoch, logged.open.offset))
+        self._weights.apply(data, examples_seen(self._begin.examples, logged.open.epoch, logged.open.offset))
         if self._weights.digest() != apply.parameters:
             what = "the update is the same, but the parameters after it are others"
             causes = ["another optimiser, or another step of it: podlt audit RUN --fraction 1 (claim 23)"]
             self._differs(logged, what, [], causes, None)
 
-    def _known_fakers(self, logged: LoggedRound, fragments: Sequence[int]) -> list[int]:
-        """Who gave the results of these fragments that were accepted, if somebody convicted gave each; else nobody."""
+    def _known_fakers(self, logged: LoggedRound, shards: Sequence[int]) -> list[int]:
+        """Who gave the results of these shards that were accepted, if somebody convicted gave each; else nobody."""
         found: set[int] = set()
-        for fragment in fragments:
-            accepted = logged.accepted[fragment]
-            workers = {worker for worker, result in logged.results[fragment].items() if result == accepted}
+        for shard in shards:
+            accepted = logged.accepted[shard]
+            workers = {worker for worker, result in logged.results[shard].items() if result == accepted}
             if not workers & self._convicted:
                 return []
             found |= workers & self._convicted
@@ -193,10 +193,10 @@ class RoundTrainer:
         return ""
 
     def _differs(
-        self, logged: LoggedRound, what: str, fragments: list[int], causes: list[str], average: Average | None
+        self, logged: LoggedRound, what: str, shards: list[int], causes: list[str], average: Average | None
     ) -> None:
         deviations = self._deviations(logged.number, average) if average is not None else []
-        self._difference = Difference(logged.number, self._entries[logged.number], what, fragments, causes, deviations)
+        self._difference = Difference(logged.number, self._entries[logged.number], what, shards, causes, deviations)
 
     def _deviations(self, round: int, average: Average) -> list[TensorDeviation]:
         """How far the update is from the run's, where that is here, by tensor."""

@@ -1,8 +1,8 @@
 """Updates without their zero words: a bit for each word says whether it follows.
 
-Gradients have many zeros: of pixels that are black in all lines of a task, of units that were not active, of words that
-did not occur. Half of an MNIST perceptron's update of 20 lines is zeros, nearly all of a large embedding's. To leave
-them out takes a tenth of the time that it takes to encrypt and send them; a compressor takes ten times as long.
+Gradients have many zeros: of pixels that are black in all examples of a task, of units that were not active, of words
+that did not occur. Half of an MNIST perceptron's update of 20 examples is zeros, nearly all of a large embedding's. To
+leave them out takes a tenth of the time that it takes to encrypt and send them; a compressor takes ten times as long.
 
     packed = bits (one a word, the first in the lowest bit; whole bytes), the words that are not zero
 

@@ -25,11 +25,11 @@ class ServedRun(NamedTuple):
     Attributes:
         key: the manager's.
         program: its bytes.
-        fields: of each line.
+        fields: of each example.
         arithmetic: the digest that a worker's own must be, in hexadecimal digits (see `worker.preflight`).
         state_bytes: size of the parameters.
         update_bytes: size of an update.
-        block_lines: the most lines of a block.
+        batch_size: the most examples of a batch.
     """
 
     key: SigningKey
@@ -38,7 +38,7 @@ class ServedRun(NamedTuple):
     arithmetic: str
     state_bytes: int
     update_bytes: int
-    block_lines: int
+    batch_size: int
 
 
 class LargeBlobs(NamedTuple):

@@ -22,7 +22,6 @@ from podlt.network.session.batches import Answer, together
 from podlt.network.session.binding import BoundAnswers
 from podlt.network.session.facts import DEFAULT_TIMING, ONLY_MESSAGES, Chance, LargeBlobs, ServedRun, Timing
 from podlt.network.session.fingerprints import FingerprintCollector
-from podlt.network.session.fragments import FragmentLines
 from podlt.network.session.joining import JoinHandler
 from podlt.network.session.outbox import Capacity, Effect, Outbox
 from podlt.network.session.outgoing import Outgoing
@@ -30,6 +29,7 @@ from podlt.network.session.peers import ListeningClock, Peer, PeerTable
 from podlt.network.session.publishing import Publisher
 from podlt.network.session.receipts import PastReceipts, ReceiptSender
 from podlt.network.session.round import RoundInFlight
+from podlt.network.session.shards import ShardExamples
 from podlt.network.session.watch import WorkerWatch, paces_of
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
@@ -245,7 +245,7 @@ class ManagerSession:
     def deal(
         self,
         assignments: Sequence[Assignment],
-        fragments: Mapping[int, FragmentLines],
+        shards: Mapping[int, ShardExamples],
         now: float,
         *,
         again: bool = False,
@@ -254,7 +254,7 @@ class ManagerSession:
 
         Args:
             assignments: the tasks, at least one.
-            fragments: the lines of each.
+            shards: the examples of each.
             now: seconds, monotonic.
             again: whether these tasks come on top of others of the same round.
         """
@@ -262,10 +262,10 @@ class ManagerSession:
         if not again:
             self._begin_round(assignments)
         for assignment in assignments:
-            data, digest, lines = fragments[assignment.fragment]
+            data, digest, examples = shards[assignment.shard]
             holder = self._peers.members.get(assignment.holder)
             if holder is not None:
-                self._round.give(assignment, holder, data, digest, lines, self._time.now)
+                self._round.give(assignment, holder, data, digest, examples, self._time.now)
             else:
                 self._lost.append(Lost(assignment.holder, "left before the round began"))
         needs = self._round.needs()

@@ -167,19 +167,19 @@ class InFlight:
         "assignment",
         "came",
         "ended",
+        "examples",
         "given",
         "heard",
         "is_late",
         "key",
-        "lines",
         "opened",
         "sent",
         "whole",
         "work",
     )
 
-    def __init__(self, assignment: Assignment, key: bytes, work: m.DealTask, lines: np.ndarray, now: float) -> None:
-        self.assignment, self.key, self.work, self.lines = assignment, key, work, lines
+    def __init__(self, assignment: Assignment, key: bytes, work: m.DealTask, examples: np.ndarray, now: float) -> None:
+        self.assignment, self.key, self.work, self.examples = assignment, key, work, examples
         self.sent = self.given = self.heard = self.answered = self.ended = now
         self.came = 0
         self.answer: m.TaskDone | None = None

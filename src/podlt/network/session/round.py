@@ -87,42 +87,42 @@ class RoundInFlight:
         self.slots.begin(count)
 
     def give(
-        self, assignment: Assignment, holder: Peer, lines: np.ndarray, digest: bytes, count: int, now: float
+        self, assignment: Assignment, holder: Peer, examples: np.ndarray, digest: bytes, count: int, now: float
     ) -> None:
         """Sends a task to its holder.
 
         Args:
-            lines: their bytes.
+            examples: their bytes.
             digest: of these, where they are too long to go with the task.
-            count: of lines.
+            count: of examples.
         """
         self._is_open = False  # what is dealt now must be committed to before anything else is opened
-        is_large = self._large.carries(len(lines))
+        is_large = self._large.carries(len(examples))
         if self._blob_server is not None and is_large:
             self._readers.setdefault(digest, set()).add(holder.key)
-            self._blob_server.offer(digest, lines, self._readers[digest], shared=False)
+            self._blob_server.offer(digest, examples, self._readers[digest], shared=False)
         work = m.DealTask(
             deal_id=self.deal_id,
             seat=assignment.seat,
             task=assignment.task,
             count=count,
             blob=digest,
-            size=len(lines),
-            lines=m.NOTHING if is_large else lines.data,
+            size=len(examples),
+            examples=m.NOTHING if is_large else examples.data,
         )
-        dealt = InFlight(assignment, holder.key, work, lines, now)
+        dealt = InFlight(assignment, holder.key, work, examples, now)
         copy = assignment.seat, assignment.holder
         self.slots.deal(copy)
         self._tasks[copy] = dealt
         self._outgoing.post(dealt.key, ("task", assignment.seat), partial(m.record, work))
 
     def needs(self) -> dict[int, tuple[int, int]]:
-        """Worker -> how many bytes of lines its tasks have in messages, and in large blobs."""
+        """Worker -> how many bytes of examples its tasks have in messages, and in large blobs."""
         found: dict[int, tuple[int, int]] = {}
         for (_, holder), dealt in self._tasks.items():
             inline, fetched = found.get(holder, (0, 0))
-            nbytes = len(dealt.work.lines)
-            found[holder] = inline + nbytes, fetched + len(dealt.lines) - nbytes
+            nbytes = len(dealt.work.examples)
+            found[holder] = inline + nbytes, fetched + len(dealt.examples) - nbytes
         return found
 
     def gone(self, number: int) -> None:
@@ -295,7 +295,7 @@ class RoundInFlight:
                 found.append((dealt, f"timed out: no answer after {taken:.1f} s, nor from who was to stand in for it"))
             elif not dealt.whole and self._uploads and dealt.answer is not None:
                 found += [(dealt, reason)] if (reason := self._too_slow(dealt, now)) else []
-            elif not dealt.whole and taken > limit + (len(dealt.lines) - len(dealt.work.lines)) / SLOWEST:
+            elif not dealt.whole and taken > limit + (len(dealt.examples) - len(dealt.work.examples)) / SLOWEST:
                 found.append((dealt, f"timed out: no answer after {taken:.0f} s (limit {limit:.0f} s)"))
         return found
 
@@ -373,7 +373,7 @@ class RoundInFlight:
     def _send(self, peer: Peer, dealt: InFlight, now: float) -> None:
         """Sends a task once more."""
         name, make = ("task", dealt.assignment.seat), partial(m.record, dealt.work)
-        if self._outgoing.repeat(peer, name, make, len(dealt.work.lines), now):
+        if self._outgoing.repeat(peer, name, make, len(dealt.work.examples), now):
             dealt.given = now
 
     def _of(self, peer: Peer, deal_id: bytes, seat: int) -> InFlight | None:

@@ -35,16 +35,16 @@ class _Seen:
         wrong: how many of its messages or uploads were malformed, or not what it was committed to.
     """
 
-    __slots__ = ("_lines", "_seconds", "_tasks", "_usual", "late", "received", "sent", "unopened", "wrong")
+    __slots__ = ("_examples", "_seconds", "_tasks", "_usual", "late", "received", "sent", "unopened", "wrong")
 
     def __init__(self) -> None:
         self.received = self.sent = self.late = self.unopened = self.wrong = 0
-        self._tasks = self._lines = 0
+        self._tasks = self._examples = 0
         self._seconds = self._usual = 0.0
 
-    def done(self, lines: int, seconds: float) -> None:
-        """It did a task of so many lines, so many seconds after it was sent."""
-        self._tasks, self._lines, self._seconds = self._tasks + 1, self._lines + lines, self._seconds + seconds
+    def done(self, examples: int, seconds: float) -> None:
+        """It did a task of so many examples, so many seconds after it was sent."""
+        self._tasks, self._examples, self._seconds = self._tasks + 1, self._examples + examples, self._seconds + seconds
         self._usual = seconds if self._tasks == 1 else (1 - FADING) * self._usual + FADING * seconds
 
     def figures(self, peer: Peer, now: float) -> WorkerFigures:
@@ -54,7 +54,7 @@ class _Seen:
             key=peer.key.hex(),
             tasks=self._tasks,
             seconds=self._usual,
-            lines_per_second=self._lines / self._seconds if self._seconds else 0.0,
+            examples_per_second=self._examples / self._seconds if self._seconds else 0.0,
             late=self.late,
             unopened=self.unopened,
             wrong=self.wrong,
@@ -93,7 +93,7 @@ def paces_of(round: RoundInFlight) -> list[WorkerPace]:
         WorkerPace(
             worker=worker,
             tasks=len(tasks),
-            lines=sum(dealt.work.count for dealt in tasks),
+            examples=sum(dealt.work.count for dealt in tasks),
             seconds=max(dealt.ended - dealt.sent for dealt in tasks),
             missed=sum(not dealt.whole for dealt in tasks),
         )

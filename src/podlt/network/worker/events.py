@@ -1,4 +1,4 @@
-"""What happens in a worker process: a line for its owner, the same as JSON for scripts."""
+"""What happens in a worker process: an example for its owner, the same as JSON for scripts."""
 
 from __future__ import annotations
 
@@ -84,20 +84,20 @@ class Learned(WorkerEvent, frozen=True, tag="learned"):
     Attributes:
         run: the run's identity, hexadecimal.
         state: size of parameters and the optimiser's state, in bytes.
-        block_lines: the most lines of a task.
+        batch_size: the most examples of a task.
         arithmetic: the program's.
     """
 
     run: str
     state: int
-    block_lines: int
+    batch_size: int
     arithmetic: str
 
     def __str__(self) -> str:
         size = f"{self.state / 2**20:,.1f} MiB" if self.state >= 2**20 else f"{self.state / 2**10:,.1f} KiB"
         return (
             f"run {self.run[:16]}: train a model of {size} (with the optimiser's state), on at most "
-            f"{self.block_lines:,} lines at a time, in {self.arithmetic} arithmetic"
+            f"{self.batch_size:,} examples at a time, in {self.arithmetic} arithmetic"
         )
 
 
@@ -108,8 +108,8 @@ class RunTerms(WorkerEvent, frozen=True, tag="terms"):
         run: the run's identity, hexadecimal.
         manager: its public key, hexadecimal.
         preset: of the rules.
-        reward: credits a line.
-        lines: of the training set.
+        reward: credits an example.
+        examples: of the training set.
         epochs: how many.
         rounds: how many at most.
         escrow: how many younger credits of its own vest one, and how many rounds after it left all of them do.
@@ -121,7 +121,7 @@ class RunTerms(WorkerEvent, frozen=True, tag="terms"):
     manager: str
     preset: str
     reward: int
-    lines: int
+    examples: int
     epochs: int
     rounds: int
     escrow: int
@@ -132,9 +132,9 @@ class RunTerms(WorkerEvent, frozen=True, tag="terms"):
     def lines_for_people(self) -> list[str]:
         """As text."""
         return [
-            f"terms of run {self.run[:16]}: {self.reward:,} credits a line that you compute; epochs: {self.epochs:,} "
-            f"of {self.lines:,} lines; {self.rounds:,} rounds at most (preset {self.preset}); its log has "
-            f"{self.entries:,} entries so far",
+            f"terms of run {self.run[:16]}: {self.reward:,} credits an example that you compute; epochs: "
+            f"{self.epochs:,} of {self.examples:,} examples; {self.rounds:,} rounds at most (preset {self.preset}); "
+            f"its log has {self.entries:,} entries so far",
             f"what you earn for a task is pending until you did {self.escrow:,} more, {self.escrow:,} rounds after you "
             "left, or at the run's end; whoever is convicted of another result than the task's loses what is pending "
             f"and its deposit, and {'the second time' if self.first_fault == 'suspend' else 'at once'} its place",
@@ -191,11 +191,11 @@ class FirstTask(WorkerEvent, frozen=True, tag="first_task"):
     """The first task of this process is done."""
 
     round: int
-    lines: int
+    examples: int
     seconds: float
 
     def __str__(self) -> str:
-        return f"did its first task: {self.lines:,} lines of round {self.round} in {self.seconds * 1e3:,.0f} ms"
+        return f"did its first task: {self.examples:,} examples of round {self.round} in {self.seconds * 1e3:,.0f} ms"
 
 
 class Totals(WorkerEvent, frozen=True):

@@ -65,7 +65,7 @@ class OwnerSettings(msgspec.Struct, frozen=True):
     Attributes:
         memory: the most bytes that the process which executes tasks may take; 0 for no bound but this machine's.
         threads: how many PyTorch may use, where the arithmetic allows it.
-        least_reward: credits a line below which it does not join.
+        least_reward: credits an example below which it does not join.
         cheat: what all identities do instead of working (tests and demonstrations).
         device: where tasks are computed, as `exact.portable.devices` names it.
     """

@@ -1,4 +1,4 @@
-"""What a worker process needs before it can compute: the program, parameters and lines, on their way in.
+"""What a worker process needs before it can compute: the program, parameters and examples, on their way in.
 
 They come in messages, or, where they are large, from a server. Whatever is lost, late, or wrong is asked for again:
 what counts is the digest.
@@ -32,11 +32,11 @@ PROGRAM_SECONDS = 1.0
 
 
 class Inputs:
-    """One run's parameters and lines, for all identities of a process.
+    """One run's parameters and examples, for all identities of a process.
 
     Args:
         loaded: the program, with the memory of the parameters.
-        replies: where lines go.
+        replies: where examples go.
         perform: takes effects.
         any_key: gives the key of an identity, for what is not one's own.
         heartbeat: seconds between two heartbeats: what is missing after half of them is asked for.
@@ -58,7 +58,7 @@ class Inputs:
         self.held = b""
         self._coming: tuple[m.Parameters, BlobBuffer] | None = None
         self._expected, self._since = b"", NEVER
-        self._lines: dict[bytes, tuple[bytes, BlobBuffer]] = {}
+        self._examples: dict[bytes, tuple[bytes, BlobBuffer]] = {}
         self._asked = NEVER
 
     # -- parameters --------------------------------------------------------------------------------------------------
@@ -114,21 +114,22 @@ class Inputs:
     def _fetch(self, coming: m.Parameters, buffer: BlobBuffer) -> None:
         self._perform(FetchBlob(self._any_key(), coming.digest, buffer, coming.urls, coming.part))
 
-    # -- lines -------------------------------------------------------------------------------------------------------
+    # -- examples
+    # -------------------------------------------------------------------------------------------------------
 
-    def expect_lines(self, requested: Requested) -> None:
-        """The lines of a task are large, and are to be fetched."""
+    def expect_examples(self, requested: Requested) -> None:
+        """The examples of a task are large, and are to be fetched."""
         work = requested.work
-        if work.blob not in self._lines:
+        if work.blob not in self._examples:
             buffer = BlobBuffer(np.empty(work.size, np.uint8))
-            self._lines[work.blob] = requested.key, buffer
+            self._examples[work.blob] = requested.key, buffer
             self._perform(FetchBlob(requested.key, work.blob, buffer))
 
     def end_round(self) -> None:
-        """A round is over: lines that did not come are not needed any more."""
-        for digest in self._lines:
+        """A round is over: examples that did not come are not needed any more."""
+        for digest in self._examples:
             self._perform(CancelTransfer(b"", digest))
-        self._lines = {}
+        self._examples = {}
 
     # -- what comes, and what does not -------------------------------------------------------------------------------
 
@@ -141,11 +142,11 @@ class Inputs:
                 self._hold(digest)
             else:  # perhaps they come otherwise now
                 self._expected, self._since = digest, NEVER
-        elif ended.digest in self._lines and ended.error is None:
-            _, buffer = self._lines[ended.digest]
+        elif ended.digest in self._examples and ended.error is None:
+            _, buffer = self._examples[ended.digest]
             if buffer is ended.place:
-                del self._lines[ended.digest]
-                self._replies.lines(ended.digest, buffer.data)
+                del self._examples[ended.digest]
+                self._replies.examples(ended.digest, buffer.data)
 
     def requests(self, now: float) -> list[Request]:
         """What should have come: fetches are begun again where they failed, and requests for the rest are returned."""
@@ -156,9 +157,9 @@ class Inputs:
             found.append((self._any_key(), m.GetParameters(digest=self._expected)))
         if self._coming is not None:
             self._fetch(*self._coming)
-        for digest, (key, buffer) in self._lines.items():
+        for digest, (key, buffer) in self._examples.items():
             self._perform(FetchBlob(key, digest, buffer))
-        if found or self._coming is not None or self._lines:
+        if found or self._coming is not None or self._examples:
             self._asked = now
         return found
 

@@ -29,7 +29,7 @@ class Joining:
         perform: takes effects.
         books: know which log was shown before.
         listener: gets terms and signatures.
-        least_reward: credits a line below which nothing is signed.
+        least_reward: credits an example below which nothing is signed.
         process: 8 bytes that no other process has.
         wall: gives milliseconds since 1970.
     """
@@ -66,7 +66,7 @@ class Joining:
                 manager=begin.manager.hex(),
                 preset=begin.preset,
                 reward=begin.reward,
-                lines=begin.lines,
+                examples=begin.examples,
                 epochs=begin.epochs,
                 rounds=begin.chain_length,
                 escrow=begin.escrow,
@@ -75,14 +75,14 @@ class Joining:
             )
         )
         if begin.reward < self._least_reward:
-            return f"it pays {begin.reward:,} credits a line, and --least-reward is {self._least_reward:,}"
+            return f"it pays {begin.reward:,} credits an example, and --least-reward is {self._least_reward:,}"
         return ""
 
     def checked(self, setup: RunSetup, loaded: ProgramLoaded) -> None:
         """This machine was checked: shows what there is to do."""
         self._digest, self._differing = loaded.digest, loaded.differing
-        lines, size = setup.most_lines, len(loaded.state)
-        self._emit(events.Learned(run=setup.run.hex(), state=size, block_lines=lines, arithmetic=loaded.arithmetic))
+        examples, size = setup.most_examples, len(loaded.state)
+        self._emit(events.Learned(run=setup.run.hex(), state=size, batch_size=examples, arithmetic=loaded.arithmetic))
 
     def ask(self, identity: Identity, run: bytes, now: float) -> None:
         """Asks for an identity to be admitted; not while it is suspended."""

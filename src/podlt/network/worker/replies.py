@@ -21,16 +21,16 @@ class Requested:
     Args:
         key: of the identity that it was dealt to.
         work: as it came.
-        lines: its lines' bytes, field by field; None until they have come.
+        examples: its examples' bytes, field by field; None until they have come.
 
     Attributes:
         number: by which it is being executed; 0 while it is not.
     """
 
-    __slots__ = ("key", "lines", "number", "work")
+    __slots__ = ("examples", "key", "number", "work")
 
-    def __init__(self, key: bytes, work: m.DealTask, lines: np.ndarray | None) -> None:
-        self.key, self.work, self.lines, self.number = key, work, lines, 0
+    def __init__(self, key: bytes, work: m.DealTask, examples: np.ndarray | None) -> None:
+        self.key, self.work, self.examples, self.number = key, work, examples, 0
 
     @property
     def place(self) -> tuple[bytes, int]:
@@ -97,11 +97,11 @@ class Replies:
         known.done = msgspec.structs.replace(known.done, deal_id=work.deal_id)
         return known.message(self._as_blobs)
 
-    def lines(self, digest: bytes, data: np.ndarray) -> None:
-        """The lines of a task came."""
+    def examples(self, digest: bytes, data: np.ndarray) -> None:
+        """The examples of a task came."""
         for requested in self._requested.values():
             if requested.work.blob == digest:
-                requested.lines = data
+                requested.examples = data
 
     def in_hand(self, key: bytes) -> tuple[bytes, list[int]]:
         """The deal at work, and the tasks of it that an identity has not done."""
@@ -116,7 +116,7 @@ class Replies:
     # -- executing ---------------------------------------------------------------------------------------------------
 
     def room_for(self, key: bytes, work: m.DealTask, most_bytes: int) -> bool:
-        """Whether another task may be in hand: an identity has so many, and the lines of all take so many bytes."""
+        """Whether another task may be in hand: an identity has so many, and the examples of all take so many bytes."""
         if (key, work.seat) in self._requested:
             return True
         mine = sum(k == key for k, _ in self._requested)
@@ -129,12 +129,12 @@ class Replies:
         return len(self._executing)
 
     def ready(self, held: bytes) -> Requested | None:
-        """The next task whose lines are here and whose parameters are those at hand, if there is one."""
+        """The next task whose examples are here and whose parameters are those at hand, if there is one."""
         return next(
             (
                 r
                 for r in self._requested.values()
-                if r.lines is not None and not r.number and r.work.task.parameters == held
+                if r.examples is not None and not r.number and r.work.task.parameters == held
             ),
             None,
         )

@@ -1,4 +1,5 @@
-"""All that one run needs in a worker process: its program, parameters, lines, updates, for all identities together."""
+"""All that one run needs in a worker process: its program, parameters, examples, updates, for all identities
+together."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ STALE_SECONDS = 10.0
 """How long a task that nobody waits for any more may hold up others."""
 
 MOST_MEMORY = 8 * 2**30
-"""Bytes of memory that are given where the owner bounds nothing; an eighth of it is for lines."""
+"""Bytes of memory that are given where the owner bounds nothing; an eighth of it is for examples."""
 
 USELESS = (InvalidProofError, StorageError, BadBlobError, MemoryError)
 """What messages that are of no use may raise."""
@@ -83,13 +84,15 @@ class WorkerRun:
             return False
         self._is_loading = True
         setup, begin, given = self.setup, self.setup.begin, self._settings
-        fields, lines = setup.message.fields, setup.most_lines
+        fields, examples = setup.message.fields, setup.most_examples
         self._perform(
             LoadProgram(
                 program=self._program.program,
                 digest=begin.program,
                 arithmetic=begin.arithmetic,
-                execution=ExecutionSetup(setup.run, fields, lines, begin.local_steps, begin.local_lr, setup.task_lines),
+                execution=ExecutionSetup(
+                    setup.run, fields, examples, begin.local_steps, begin.local_lr, setup.task_examples
+                ),
                 memory=given.memory,
                 device=given.device,
                 threads=given.threads,
@@ -159,7 +162,7 @@ class WorkerRun:
         loaded, inputs = self.loaded, self._inputs
         if loaded is None or inputs is None:
             return None
-        check_task(self.setup, loaded.line_bytes, work)
+        check_task(self.setup, loaded.example_bytes, work)
         if self.replies.begin_round(work.task.round):
             inputs.end_round()
         if reply := self.replies.repeat(key, work):
@@ -167,10 +170,10 @@ class WorkerRun:
         if not self.replies.room_for(key, work, (self._settings.memory or MOST_MEMORY) // 8):
             reason = "too many tasks are in hand here"
             return m.record(m.TaskFailed(deal_id=work.deal_id, seat=work.seat, reason=reason))
-        requested = Requested(key, work, np.frombuffer(work.lines, np.uint8) if work.lines else None)
+        requested = Requested(key, work, np.frombuffer(work.examples, np.uint8) if work.examples else None)
         self.replies.add(requested)
-        if requested.lines is None:
-            inputs.expect_lines(requested)
+        if requested.examples is None:
+            inputs.expect_examples(requested)
         inputs.needed(work.task.parameters, now)
         return None
 
@@ -189,11 +192,11 @@ class WorkerRun:
 
     def execute(self, requested: Requested, holder: int) -> None:
         """Executes a task, as a worker of the run."""
-        assert requested.lines is not None
+        assert requested.examples is not None
         work = requested.work
         self._busy += 1
         number = self.replies.begin(requested)
-        self._perform(ExecuteTask(number, holder, work.task, work.count, requested.lines))
+        self._perform(ExecuteTask(number, holder, work.task, work.count, requested.examples))
 
     def executed(self, result: TaskExecuted | TaskNotExecuted) -> Requested | None:
         """A task is not executed any more; None if nobody waits for it."""
@@ -209,21 +212,21 @@ class WorkerRun:
             self._perform(UploadBlob(key, *update))
 
 
-def check_task(setup: RunSetup, line_bytes: int, work: m.DealTask) -> None:
-    """Refuses a task whose lines are not as many, or as long, as a task of this run can have.
+def check_task(setup: RunSetup, example_bytes: int, work: m.DealTask) -> None:
+    """Refuses a task whose examples are not as many, or as long, as a task of this run can have.
 
     Args:
         setup: of the run.
-        line_bytes: size of one line.
+        example_bytes: size of one line.
         work: as it came.
 
     Raises:
         InvalidProofError: such a task; says what was expected.
     """
-    if not 1 <= work.count <= setup.most_lines:
-        raise InvalidProofError(f"a task of {work.count} lines; expected 1 to {setup.most_lines}")
-    expected = work.count * line_bytes
-    if work.size != expected or (work.lines and len(work.lines) != expected):
-        raise InvalidProofError("wrong size of a task's lines", expected=expected, actual=work.size)
+    if not 1 <= work.count <= setup.most_examples:
+        raise InvalidProofError(f"a task of {work.count} examples; expected 1 to {setup.most_examples}")
+    expected = work.count * example_bytes
+    if work.size != expected or (work.examples and len(work.examples) != expected):
+        raise InvalidProofError("wrong size of a task's examples", expected=expected, actual=work.size)
     if (work.task.run, work.task.program) != (setup.run, setup.begin.program):
         raise InvalidProofError("a task of another run or program")

@@ -58,7 +58,7 @@ class WorkerSession:
         manager: its public key.
         books: for the owner.
         settings: the owner's.
-        listener: gets what is worth a line.
+        listener: gets what is worth an example.
         leaving: says why to end, if so.
         heartbeat: seconds between two heartbeats.
         process: 8 bytes that no other process has.

@@ -54,7 +54,7 @@ class Tasks:
                 run.replies.failed(requested)
                 continue
             self.last_round = round
-            self._say(f"round {round}: computing {requested.work.count} lines")
+            self._say(f"round {round}: computing {requested.work.count} examples")
             run.execute(requested, identity.worker.number)
 
     def ended(
@@ -82,9 +82,9 @@ class Tasks:
         self._emit(events.Failed(round=work.task.round, reason=reason))
 
     def _done(self, requested: Requested, seconds: float) -> None:
-        round, lines = requested.work.task.round, requested.work.count
+        round, examples = requested.work.task.round, requested.work.count
         self._books.done(requested.key)
         if self._is_first:
             self._is_first = False
-            self._emit(events.FirstTask(round=round, lines=lines, seconds=seconds))
+            self._emit(events.FirstTask(round=round, examples=examples, seconds=seconds))
         self._say(f"round {round}: done, waiting")

@@ -30,17 +30,17 @@ def _ctc_loss(
     Source: Graves et al., Connectionist Temporal Classification (2006), 4.1, by logarithms.
 
     Raises:
-        UnsupportedError: the labels are one row for all lines, whose parts' lengths depend on the data.
+        UnsupportedError: the labels are one row for all examples, whose parts' lengths depend on the data.
     """
     if targets.ndim != 2:
-        raise UnsupportedError("ctc_loss: expected labels (n, s), padded, got all lines' labels in one row")
+        raise UnsupportedError("ctc_loss: expected labels (n, s), padded, got all examples' labels in one row")
     steps, n, _ = log_probs.shape
     inputs, lengths = (torch.as_tensor(v).long() for v in (input_lengths, target_lengths))
     states = 2 * targets.shape[1] + 1
     labels = torch.stack([torch.full_like(targets, blank), targets], 2).reshape(n, states - 1)
     labels = pad(labels, (0, 1), value=blank).long()
     is_known = torch.arange(states) < (2 * lengths + 1).unsqueeze(1)
-    labels = torch.where(is_known, labels, blank)  # beyond a line's length anything may stand
+    labels = torch.where(is_known, labels, blank)  # beyond an example's length anything may stand
     before = pad(labels, (2, 0), value=blank)[:, :states]
     skips = (labels != blank) & (labels != before)
     scores = log_probs.gather(2, labels.unsqueeze(0).expand(steps, n, states))

@@ -14,23 +14,23 @@ from podlt.protocol.verdict import Judgement, differing, judge
 
 
 def verdict(state: RunFacts, entry: e.Verdict) -> None:
-    """A fragment is judged."""
+    """A shard is judged."""
     round = after_reveal(state, entry.round)
     require(not round.applied, Claim.PROGRESS, "the round's update was applied already")
-    require(entry.fragment < len(round.open.fragments), Claim.VERDICTS, "no such fragment")
-    require(entry.fragment not in round.verdicts, Claim.VERDICTS, "a second verdict on a fragment")
-    results = round.answers[entry.fragment]
+    require(entry.shard < len(round.open.shards), Claim.VERDICTS, "no such shard")
+    require(entry.shard not in round.verdicts, Claim.VERDICTS, "a second verdict on a shard")
+    results = round.answers[entry.shard]
     if entry.reason == "suspect":
         due = Judgement("referee", "suspect", entry.accepted, differing(results, entry.accepted))
     else:
-        require(entry.fragment in round.to_judge, Claim.VERDICTS, "no verdict on the fragment is due")
-        own = entry.fragment in round.own
+        require(entry.shard in round.to_judge, Claim.VERDICTS, "no verdict on the shard is due")
+        own = entry.shard in round.own
         found = judge(results, vote=state.options.votes, own=own, executed=entry.accepted)
         assert found is not None, "with what the manager executed there is always a judgement"
         due = found
     said = Judgement(entry.outcome, entry.reason, entry.accepted, entry.convicted)
     require(said == due, Claim.VERDICTS, "another verdict than the results give", due, said)
-    round.verdicts[entry.fragment] = entry
+    round.verdicts[entry.shard] = entry
 
 
 def apply(state: RunFacts, entry: e.Apply) -> None:
@@ -38,8 +38,8 @@ def apply(state: RunFacts, entry: e.Apply) -> None:
     round = _judged(state, entry.round)
     require(not round.applied, Claim.PROGRESS, "no update is due")
     require(math.isfinite(entry.loss), Claim.PROGRESS, "the loss is not finite")
-    parts = [(c.fragment, c.part) for c in entry.clipped]
-    fitting = parts == sorted(set(parts)) and all(fragment < len(round.open.fragments) for fragment, _ in parts)
+    parts = [(c.shard, c.part) for c in entry.clipped]
+    fitting = parts == sorted(set(parts)) and all(shard < len(round.open.shards) for shard, _ in parts)
     require(fitting, Claim.PROGRESS, "what was clipped is not in order")
     require(state.options.clip > 0 or not parts, Claim.PROGRESS, "nothing is clipped in this run")
     round.applied = True
@@ -70,9 +70,9 @@ def pay(state: RunFacts, entry: e.Pay) -> None:
     state.current = None
     state.round += 1
     state.part_measured, state.steps = False, state.steps + 1
-    state.offset += round.open.lines
+    state.offset += round.open.examples
     assert state.begin is not None
-    if state.offset == state.begin.lines:
+    if state.offset == state.begin.examples:
         state.epoch, state.offset = state.epoch + 1, 0
 
 
@@ -94,6 +94,6 @@ def release(state: RunFacts, entry: e.Release) -> None:
 
 def _judged(state: RunFacts, number: int) -> RevealedRound:
     round = after_reveal(state, number)
-    missing = [fragment for fragment in round.due() if fragment not in round.verdicts]
+    missing = [shard for shard in round.due() if shard not in round.verdicts]
     require(not missing, Claim.VERDICTS, "the round's check has no verdict", [], missing)
     return round

@@ -22,8 +22,8 @@ def open(state: RunFacts, entry: e.Open) -> None:
     require(entry.attempt == state.resumes, Claim.PROGRESS, "another attempt", state.resumes, entry.attempt)
     due = state.upcoming()
     require(due is not None, Claim.PROGRESS, "a round after the last one")
-    found = Upcoming(entry.epoch, entry.offset, entry.lines, len(entry.fragments))
-    require(found == due, Claim.PROGRESS, "the round takes other lines than the plan", due, found)
+    found = Upcoming(entry.epoch, entry.offset, entry.examples, len(entry.shards))
+    require(found == due, Claim.PROGRESS, "the round takes other examples than the plan", due, found)
     same = entry.parameters == state.parameters
     require(same, Claim.PROGRESS, "the round starts from other parameters", state.parameters, entry.parameters)
     before = Before(state.index, state.at, state.beacon, state.joined, state.secret, len(state.leavers))

@@ -19,7 +19,7 @@ MAX_ROUNDS = 2**40
 def begin(state: RunFacts, entry: e.Begin) -> None:
     """The first entry."""
     require(state.begin is None, Claim.PROGRESS, "a second begin")
-    require(min(entry.lines, entry.epochs, entry.block_lines) > 0, Claim.PROGRESS, "a run without lines")
+    require(min(entry.examples, entry.epochs, entry.batch_size) > 0, Claim.PROGRESS, "a run without examples")
     fault = entry.options.fault()
     require(not fault, Claim.PROGRESS, fault)
     steps = entry.local_steps == 1 and entry.local_lr is None

@@ -14,8 +14,8 @@ podltVerify.define("draws", function (use) {
 
   // 3.1: how many rounds so many epochs can have at most.
   function mostRounds(begin, epochs) {
-    const each = begin.fragment_lines;
-    return epochs * ceil(begin.lines, each > 0n ? least(begin.block_lines, each) : begin.block_lines);
+    const each = begin.shard_size;
+    return epochs * ceil(begin.examples, each > 0n ? least(begin.batch_size, each) : begin.batch_size);
   }
 
   // 2.8: of so many seats, in a round of this number.
@@ -30,66 +30,66 @@ podltVerify.define("draws", function (use) {
     return few + (new Dice(digest("spares/1", begin.seed, u64(round))).below(whole) < rest ? 1 : 0);
   }
 
-  // 4.1: lines and fragments of the next round, at an offset of the epoch, with so many useful seats, of which a worker of
+  // 4.1: examples and shards of the next round, at an offset of the epoch, with so many useful seats, of which a worker of
   // level 0 has `usual`.
   function planned(begin, offset, useful, usual) {
     const many = BigInt(useful);
-    const each = begin.fragment_lines;
+    const each = begin.shard_size;
     const shared = (many * each) / BigInt(usual);
-    const want = each > 0n ? least(begin.block_lines, shared > each ? shared : each) : begin.block_lines;
-    const lines = least(want, begin.lines - offset);
-    return { lines, fragments: Number(least(many, lines)) };
+    const want = each > 0n ? least(begin.batch_size, shared > each ? shared : each) : begin.batch_size;
+    const examples = least(want, begin.examples - offset);
+    return { examples, shards: Number(least(many, examples)) };
   }
 
-  // 4.2: the lengths of the fragments: [of the longer ones, of the others, how many are longer].
-  function lengthOf(lines, fragments) {
-    const many = BigInt(fragments);
-    const size = lines / many;
-    const longer = Number(lines % many);
-    return (fragment) => (fragment < longer ? size + 1n : size);
+  // 4.2: the lengths of the shards: [of the longer ones, of the others, how many are longer].
+  function lengthOf(examples, shards) {
+    const many = BigInt(shards);
+    const size = examples / many;
+    const longer = Number(examples % many);
+    return (shard) => (shard < longer ? size + 1n : size);
   }
 
-  // 2.7: seat -> fragment, the fragments that are checked, and those that are the manager's own.
-  function deal(dice, options, roster, spares, fragments) {
+  // 2.7: seat -> shard, the shards that are checked, and those that are the manager's own.
+  function deal(dice, options, roster, spares, shards) {
     const { total } = roster.weights;
-    const drawn = dice.sample(total, fragments + spares).map((place) => roster.seatAt(place));
+    const drawn = dice.sample(total, shards + spares).map((place) => roster.seatAt(place));
     const seats = new Map();
     if (options.preset === "classic") {
-      const checked = dice.below(fragments);
-      drawn.forEach((seat, j) => seats.set(seat, j < fragments ? j : checked));
+      const checked = dice.below(shards);
+      drawn.forEach((seat, j) => seats.set(seat, j < shards ? j : checked));
       return { seats, checked: [checked], own: [] };
     }
-    const checked = dice.sample(fragments, Math.min(spares, fragments));
-    const idle = separate(dice, roster, drawn, fragments, checked);
-    for (let j = 0; j < fragments; j++) seats.set(drawn[j], j);
-    checked.forEach((fragment, i) => idle.has(fragment) || seats.set(drawn[fragments + i], fragment));
+    const checked = dice.sample(shards, Math.min(spares, shards));
+    const idle = separate(dice, roster, drawn, shards, checked);
+    for (let j = 0; j < shards; j++) seats.set(drawn[j], j);
+    checked.forEach((shard, i) => idle.has(shard) || seats.set(drawn[shards + i], shard));
     const most = options.own_most * Math.floor(total / roster.size);
-    const want = fragments * options.own;
+    const want = shards * options.own;
     const more = dice.below(MILLION) < want % MILLION ? 1 : 0;
-    const own = dice.sample(fragments, Math.min(most, fragments, Math.floor(want / MILLION) + more));
-    return { seats, checked: checked.filter((fragment) => !idle.has(fragment)), own };
+    const own = dice.sample(shards, Math.min(most, shards, Math.floor(want / MILLION) + more));
+    return { seats, checked: checked.filter((shard) => !idle.has(shard)), own };
   }
 
-  // 2.7 (c): changes places of the seats drawn; the fragments that are not checked after all.
-  function separate(dice, roster, drawn, fragments, checked) {
+  // 2.7 (c): changes places of the seats drawn; the shards that are not checked after all.
+  function separate(dice, roster, drawn, shards, checked) {
     const barred = new Set(checked);
     const idle = new Set();
     const operatorOf = (seat) => roster.operator(workerOf(drawn[seat]));
-    checked.forEach((fragment, i) => {
-      const spare = fragments + i;
-      const worker = workerOf(drawn[fragment]);
-      const operator = operatorOf(fragment);
+    checked.forEach((shard, i) => {
+      const spare = shards + i;
+      const worker = workerOf(drawn[shard]);
+      const operator = operatorOf(shard);
       if (operatorOf(spare) !== operator) return;
       let fellow = -1;
       for (let tries = 0; tries < SEPARATIONS && fellow < 0; tries++) {
-        const other = dice.below(fragments);
+        const other = dice.below(shards);
         if (!barred.has(other) && operatorOf(other) !== operator) fellow = other;
       }
       if (fellow < 0) {
         if (workerOf(drawn[spare]) !== worker) return;
-        fellow = drawn.findIndex((seat, j) => j < fragments && !barred.has(j) && workerOf(seat) !== worker);
+        fellow = drawn.findIndex((seat, j) => j < shards && !barred.has(j) && workerOf(seat) !== worker);
       }
-      if (fellow < 0) idle.add(fragment);
+      if (fellow < 0) idle.add(shard);
       else [drawn[spare], drawn[fellow]] = [drawn[fellow], drawn[spare]];
     });
     return idle;
@@ -102,14 +102,14 @@ podltVerify.define("draws", function (use) {
       this.seats = seats;
       this.roster = roster;
       this.gone = new Set();
-      this.dealt = new Map(); // fragment -> those who have a task of it, and are still there
-      this.own = new Map(); // worker -> the fragments of the tasks that were dealt to it at first
-      for (const [seat, fragment] of seats) {
+      this.dealt = new Map(); // shard -> those who have a task of it, and are still there
+      this.own = new Map(); // worker -> the shards of the tasks that were dealt to it at first
+      for (const [seat, shard] of seats) {
         const worker = workerOf(seat);
-        this.dealt.set(fragment, (this.dealt.get(fragment) ?? new Set()).add(worker));
-        this.own.set(worker, [...(this.own.get(worker) ?? []), fragment]);
+        this.dealt.set(shard, (this.dealt.get(shard) ?? new Set()).add(worker));
+        this.own.set(worker, [...(this.own.get(worker) ?? []), shard]);
       }
-      this.more = new Map(); // worker -> the fragments of the tasks that were dealt again to it
+      this.more = new Map(); // worker -> the shards of the tasks that were dealt again to it
       this.times = new Map();
       this.left = null; // keys of those who are still there, once somebody asked for all of them
     }
@@ -117,7 +117,7 @@ podltVerify.define("draws", function (use) {
     leave(worker) {
       this.gone.add(worker);
       const had = [...(this.own.get(worker) ?? []), ...(this.more.get(worker) ?? [])];
-      for (const fragment of had) this.dealt.get(fragment).delete(worker);
+      for (const shard of had) this.dealt.get(shard).delete(worker);
       const place = this.left ? this.place(worker) : -1;
       if (place >= 0) this.left.splice(place, 1);
     }
@@ -126,8 +126,8 @@ podltVerify.define("draws", function (use) {
     deal(seat) {
       const times = this.times.get(seat) ?? 0;
       const dice = new Dice(digest("redeal/1", this.secret, u64(seat), u64(times)));
-      const fragment = this.seats.get(seat);
-      const dealt = this.dealt.get(fragment);
+      const shard = this.seats.get(seat);
+      const dealt = this.dealt.get(shard);
       const operators = new Set([...dealt].map((worker) => this.roster.operator(worker)));
       const first = this.draw(dice, dealt, operators);
       if (first === null) return null;
@@ -136,7 +136,7 @@ podltVerify.define("draws", function (use) {
       const less = this.tasks(second) * roster.weight(first) < this.tasks(first) * roster.weight(second);
       const holder = less ? second : first;
       this.times.set(seat, times + 1);
-      this.more.set(holder, [...(this.more.get(holder) ?? []), fragment]);
+      this.more.set(holder, [...(this.more.get(holder) ?? []), shard]);
       dealt.add(holder);
       return holder;
     }

@@ -1,7 +1,7 @@
 // The kinds of entries, field by field (docs/SPEC.md, 1.4 and section 3), and their one encoding.
 //
 // Counts, credits and times are BigInts: they reach 2^63 - 1. Numbers that are only ever looked up (workers, rounds,
-// fragments) are Numbers: what is beyond 2^53 - 1 is rounded, and no smaller for it.
+// shards) are Numbers: what is beyond 2^53 - 1 is rounded, and no smaller for it.
 podltVerify.define("entries", function (use) {
   "use strict";
   const { Broken, NotChecked, CLAIM } = use("claims");
@@ -75,15 +75,15 @@ podltVerify.define("entries", function (use) {
   const KINDS = {
     begin: {
       preset: oneOf("classic", "guarded"), manager: key, nonce: digest, recipe: digest, program: digest,
-      arithmetic: digest, data: digest, test: digest, parameters: digest, seed: digest, lines: count, epochs: count,
-      block_lines: count, fragment_lines: count, local_steps: count, local_lr: floatOrNil, spares: count,
+      arithmetic: digest, data: digest, test: digest, parameters: digest, seed: digest, examples: count, epochs: count,
+      batch_size: count, shard_size: count, local_steps: count, local_lr: floatOrNil, spares: count,
       checked: count, own: count, own_most: count, clip: count, escrow: count, first_fault: oneOf("evict", "suspend"),
       reward: count, chain_end: digest, chain_length: count,
     },
     join: { worker, key, operator: textOf(100), deposit: count, seen: count, root: digest, signature, share: signature },
     withdraw: { worker, reason: text },
     shares: { round, levels: list(array({ worker, level: between(-5, 5) })) },
-    open: { round, attempt: count, epoch: count, offset: count, lines: count, parameters: digest, fragments: list(digest) },
+    open: { round, attempt: count, epoch: count, offset: count, examples: count, parameters: digest, shards: list(digest) },
     redeal: { round, seat, holder: worker },
     commit: { round, commitments: list(array({ seat, holder: worker, commitment: digest, signature })) },
     reveal: {
@@ -91,12 +91,12 @@ podltVerify.define("entries", function (use) {
       openings: list(array({ seat, holder: worker, update: digest, salt: bytesOf(16) })),
     },
     verdict: {
-      round, fragment: index, outcome: oneOf("agree", "vote", "referee"),
+      round, shard: index, outcome: oneOf("agree", "vote", "referee"),
       reason: oneOf("compared", "own", "differ", "suspect"), accepted: digest, convicted: list(worker),
     },
     apply: {
       round, update: digest, parameters: digest, loss: float,
-      clipped: list(array({ fragment: index, part: between(0, 1), exponent: between(1, 1024) })),
+      clipped: list(array({ shard: index, part: between(0, 1), exponent: between(1, 1024) })),
     },
     measure: { epoch: count, test: digest, parameters: digest, figures: list(array({ name: text, value: float })) },
     pay: { round, transfers: list(transfer) },

@@ -20,7 +20,7 @@ podltVerify.define("model", function (use) {
     if (!holds) throw new NotTheModel(why);
   }
 
-  // A dimension for 0 lines: a number, or the constant of {"B": [a, c]}.
+  // A dimension for 0 examples: a number, or the constant of {"B": [a, c]}.
   function dimension(item) {
     if (isTable(item) && item.size === 1 && Array.isArray(item.get("B")) && item.get("B").length === 2) return item.get("B")[1];
     return item;

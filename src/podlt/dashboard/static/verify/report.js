@@ -50,7 +50,7 @@ podltVerify.define("report", function (use) {
     add(entry.kind);
     const more = {
       withdraw: () => add("rescued", state.current?.bound.has(entry.worker) ? 1 : 0),
-      open: () => add("fragments", entry.fragments.length),
+      open: () => add("shards", entry.shards.length),
       reveal: () => add("openings", entry.openings.length),
       verdict: () => {
         add(entry.outcome);
@@ -96,7 +96,7 @@ podltVerify.define("report", function (use) {
     if (!begin) return {};
     return {
       run: hex(run), manager: hex(begin.manager), recipe: hex(begin.recipe),
-      data: `${hex(begin.data)}, ${grouped(begin.lines)} lines`, parameters: hex(parameters),
+      data: `${hex(begin.data)}, ${grouped(begin.examples)} examples`, parameters: hex(parameters),
     };
   }
 
@@ -108,12 +108,12 @@ podltVerify.define("report", function (use) {
     const sentences = isRecord ? [] : [people];
     if (state.options?.own) sentences.push("that the manager executed its own share of the tasks");
     const alone = `that its one worker computed anything: a record, in which nothing was compared (${grouped(compared)} of `;
-    const executed = `${grouped(n.fragments)} results were executed by the manager); podlt reproduce trains it again`;
+    const executed = `${grouped(n.shards)} results were executed by the manager); podlt reproduce trains it again`;
     sentences.push(
       isRecord
         ? alone + executed
-        : `that results which nobody compared, or executed again, were computed: ${grouped(compared)} fragments were, of ` +
-          grouped(n.fragments),
+        : `that results which nobody compared, or executed again, were computed: ${grouped(compared)} shards were, of ` +
+          grouped(n.shards),
     );
     if (n.rescued) {
       sentences.push(

@@ -30,27 +30,27 @@ podltVerify.define("rules_judging", function (use) {
     const round = afterReveal(state, entry.round);
     const { answers, own, toJudge, verdicts } = round.revealed;
     need(!round.applied, CLAIM.PROGRESS, "the round's update was applied already");
-    need(entry.fragment < round.open.fragments.length, CLAIM.VERDICTS, "no such fragment");
-    need(!verdicts.has(entry.fragment), CLAIM.VERDICTS, "a second verdict on a fragment");
-    const results = answers.get(entry.fragment);
+    need(entry.shard < round.open.shards.length, CLAIM.VERDICTS, "no such shard");
+    need(!verdicts.has(entry.shard), CLAIM.VERDICTS, "a second verdict on a shard");
+    const results = answers.get(entry.shard);
     const accepted = latin1(entry.accepted);
     let due;
     if (entry.reason === "suspect") {
       due = { outcome: "referee", reason: "suspect", accepted, convicted: differing(results, accepted) };
     } else {
-      need(toJudge.has(entry.fragment), CLAIM.VERDICTS, "no verdict on the fragment is due");
-      due = judge(results, state.options.preset === "classic", own.has(entry.fragment), accepted);
+      need(toJudge.has(entry.shard), CLAIM.VERDICTS, "no verdict on the shard is due");
+      due = judge(results, state.options.preset === "classic", own.has(entry.shard), accepted);
     }
     const said = entry.outcome === due.outcome && entry.reason === due.reason && accepted === due.accepted;
     const same = said && String(entry.convicted) === String(due.convicted);
     need(same, CLAIM.VERDICTS, "another verdict than the results give");
-    verdicts.set(entry.fragment, entry);
+    verdicts.set(entry.shard, entry);
   }
 
   function judged(state, number) {
     const round = afterReveal(state, number);
     const { toJudge, verdicts } = round.revealed;
-    const all = [...toJudge].every((fragment) => verdicts.has(fragment));
+    const all = [...toJudge].every((shard) => verdicts.has(shard));
     need(all, CLAIM.VERDICTS, "the round's check has no verdict");
     return round;
   }
@@ -60,10 +60,10 @@ podltVerify.define("rules_judging", function (use) {
     need(!round.applied, CLAIM.PROGRESS, "no update is due");
     need(Number.isFinite(entry.loss), CLAIM.PROGRESS, "the loss is not finite");
     const parts = entry.clipped;
-    const fitting = parts.every(({ fragment, part }, i) => {
+    const fitting = parts.every(({ shard, part }, i) => {
       const before = parts[i - 1];
-      const later = !before || fragment > before.fragment || (fragment === before.fragment && part > before.part);
-      return later && fragment < round.open.fragments.length;
+      const later = !before || shard > before.shard || (shard === before.shard && part > before.part);
+      return later && shard < round.open.shards.length;
     });
     need(fitting, CLAIM.PROGRESS, "what was clipped is not in order");
     need(state.options.clip > 0 || !parts.length, CLAIM.PROGRESS, "nothing is clipped in this run");
@@ -91,11 +91,11 @@ podltVerify.define("rules_judging", function (use) {
     const owed = state.ledger.owed(earned, convicted, state.goneLong());
     need(sameTransfers(entry.transfers, owed), CLAIM.PAYMENTS, "the round pays other than the rules owe");
     state.ledger.pay(owed, earned, convicted);
-    const passed = new Set([...toJudge].flatMap((fragment) => [...answers.get(fragment).keys()]));
+    const passed = new Set([...toJudge].flatMap((shard) => [...answers.get(shard).keys()]));
     for (const worker of passed) if (!convicted.has(worker)) state.workers.get(worker).checksPassed += 1;
     for (const worker of convicted) convict(state, worker);
     state.roster.remove([...convicted, ...round.departed]);
-    endRound(state, round.open.lines);
+    endRound(state, round.open.examples);
   }
 
   // 4.3: the first conviction suspends, if the run's options say so; any other evicts.
@@ -107,7 +107,7 @@ podltVerify.define("rules_judging", function (use) {
     known.left = state.round + 1;
   }
 
-  function endRound(state, lines) {
+  function endRound(state, examples) {
     const { leavers } = state;
     while (state.leaversPaid < leavers.length && leavers[state.leaversPaid][0] + state.options.escrow <= state.round) {
       state.leaversPaid += 1;
@@ -117,8 +117,8 @@ podltVerify.define("rules_judging", function (use) {
     state.current = null;
     state.round += 1;
     state.partMeasured = false;
-    state.offset += lines;
-    if (state.offset === state.begin.lines) {
+    state.offset += examples;
+    if (state.offset === state.begin.examples) {
       state.epoch += 1n;
       state.offset = 0n;
     }

@@ -17,8 +17,8 @@ podltVerify.define("rules_rounds", function (use) {
     const due = state.upcoming();
     need(due, CLAIM.PROGRESS, "a round after the last one");
     const here = entry.epoch === state.epoch && entry.offset === state.offset;
-    const same = here && entry.lines === due.lines && entry.fragments.length === due.fragments;
-    need(same, CLAIM.PROGRESS, "the round takes other lines than the plan");
+    const same = here && entry.examples === due.examples && entry.shards.length === due.shards;
+    need(same, CLAIM.PROGRESS, "the round takes other examples than the plan");
     need(equal(entry.parameters, state.parameters), CLAIM.PROGRESS, "the round starts from other parameters");
     const shares = state.shares.map(latin1).sort().map(fromLatin1);
     state.current = new RoundState(entry, state.roster.weights.total, digestAll("beacon/1", [state.beacon, ...shares]));
@@ -61,16 +61,16 @@ podltVerify.define("rules_rounds", function (use) {
     const due = [...round.commitments.keys()].sort((a, b) => a - b);
     const all = entry.openings.length === due.length && entry.openings.every((o, i) => place(o.seat, o.holder) === due[i]);
     need(all, CLAIM.OPENINGS, "the openings are not those of the commitments");
-    const answers = new Map(); // fragment -> holder -> the update's digest
+    const answers = new Map(); // shard -> holder -> the update's digest
     for (const { seat, holder, update, salt } of entry.openings) {
-      const fragment = roles.seats.get(seat);
-      const found = digest("commitment/1", state.task(fragment), state.workers.get(holder).key, update, salt);
+      const shard = roles.seats.get(seat);
+      const found = digest("commitment/1", state.task(shard), state.workers.get(holder).key, update, salt);
       const opens = equal(found, round.commitments.get(place(seat, holder)));
       need(opens, CLAIM.OPENINGS, `worker ${holder}'s commitment to the task of seat ${seat} opens to something else`);
-      if (!answers.has(fragment)) answers.set(fragment, new Map());
-      answers.get(fragment).set(holder, latin1(update));
+      if (!answers.has(shard)) answers.set(shard, new Map());
+      answers.get(shard).set(holder, latin1(update));
     }
-    const several = [...answers].filter(([, found]) => found.size > 1).map(([fragment]) => fragment);
+    const several = [...answers].filter(([, found]) => found.size > 1).map(([shard]) => shard);
     const own = new Set(roles.own);
     const toJudge = new Set([...several, ...roles.checked, ...roles.own]);
     const opened = entry.openings.map(({ seat, holder }) => ({ seat, holder }));
@@ -84,7 +84,7 @@ podltVerify.define("rules_rounds", function (use) {
   function rolesOf(state, secret) {
     const { open: opened, seats, beacon } = state.current;
     const dice = new Dice(digest("draw/1", secret, beacon));
-    return deal(dice, state.options, state.roster, state.spares(opened.round, seats), opened.fragments.length);
+    return deal(dice, state.options, state.roster, state.spares(opened.round, seats), opened.shards.length);
   }
 
   // 2.9: whether each task was dealt again to whom the secret says.

@@ -19,15 +19,15 @@ podltVerify.define("rules_terms", function (use) {
       const same = Object.entries(CLASSIC).every(([name, value]) => begin[name] === value);
       return same && begin.escrow <= MOST ? "" : "classic has other options";
     }
-    if (begin.spares !== 1n) return "guarded has one spare for a checked fragment";
+    if (begin.spares !== 1n) return "guarded has one spare for a checked shard";
     const shares = begin.checked <= MILLION && begin.own <= MILLION;
     return shares && begin.clip <= MOST && begin.escrow <= MOST ? "" : "an option is out of its range";
   }
 
   function begin(state, entry) {
     need(state.begin === null, CLAIM.PROGRESS, "a second begin");
-    const some = entry.lines > 0n && entry.epochs > 0n && entry.block_lines > 0n;
-    need(some, CLAIM.PROGRESS, "a run without lines");
+    const some = entry.examples > 0n && entry.epochs > 0n && entry.batch_size > 0n;
+    need(some, CLAIM.PROGRESS, "a run without examples");
     const fault = faultOf(entry);
     need(!fault, CLAIM.PROGRESS, fault);
     const one = entry.local_steps === 1n && entry.local_lr === null;

@@ -8,13 +8,13 @@ podltVerify.define("state", function (use) {
   const { u64 } = use("bytes");
   const { lengthOf, planned, sparesOf } = use("draws");
   const MAX_INT = 2n ** 63n - 1n;
-  const MOST_PAID = 4n; // 3.1: how often a line can be paid for in an epoch
+  const MOST_PAID = 4n; // 3.1: how often an example can be paid for in an epoch
   const WORKERS = 2 ** 20;
 
   // A seat and one who holds its task, as one number: these ascend as the pairs do.
   const place = (seat, holder) => seat * WORKERS + holder;
 
-  const mostPaid = (begin, epochs) => MOST_PAID * begin.reward * begin.lines * epochs;
+  const mostPaid = (begin, epochs) => MOST_PAID * begin.reward * begin.examples * epochs;
 
   // The round in progress. `revealed` is null until its secret and results are known.
   class RoundState {
@@ -22,7 +22,7 @@ podltVerify.define("state", function (use) {
       this.open = open;
       this.seats = seats; // how many there are
       this.beacon = beacon;
-      this.lengthOf = lengthOf(open.lines, open.fragments.length);
+      this.lengthOf = lengthOf(open.examples, open.shards.length);
       this.tasks = [];
       this.again = new Map(); // seat -> those to whom its task was dealt again and who have not left
       this.taken = new Map(); // worker -> the seats whose tasks were dealt again to it
@@ -148,17 +148,17 @@ podltVerify.define("state", function (use) {
       this.leavers.push([this.round, worker]);
     }
 
-    // 2.3: the digest of the task of a fragment.
-    task(fragment) {
+    // 2.3: the digest of the task of a shard.
+    task(shard) {
       const { open, tasks } = this.current;
-      if (!tasks[fragment]) {
+      if (!tasks[shard]) {
         const { begin } = this;
-        const lines = open.fragments[fragment];
+        const examples = open.shards[shard];
         const number = u64(open.round);
-        const randomness = digest("randomness/1", begin.seed, number, lines);
-        tasks[fragment] = digest("task/1", this.run, number, begin.program, open.parameters, lines, randomness);
+        const randomness = digest("randomness/1", begin.seed, number, examples);
+        tasks[shard] = digest("task/1", this.run, number, begin.program, open.parameters, examples, randomness);
       }
-      return tasks[fragment];
+      return tasks[shard];
     }
 
     // 4.4: workers that left `escrow` rounds ago or earlier, and did not come back.

@@ -22,8 +22,8 @@ podltVerify.define("terms", function (use) {
 
   const FIELDS = {
     training: {
-      epochs: [positive, 1n], workers: [whole(1n, 2n ** 20n - 1n), 50n], block_lines: [positive, 1000n],
-      fragment_lines: [count, 0n], seed: [count, 0n], local_steps: [positive, 1n],
+      epochs: [positive, 1n], workers: [whole(1n, 2n ** 20n - 1n), 50n], batch_size: [positive, 1000n],
+      shard_size: [count, 0n], seed: [count, 0n], local_steps: [positive, 1n],
       local_lr: [orNull((value) => real(value) && value > 0), null],
     },
     protocol: {
@@ -69,7 +69,7 @@ podltVerify.define("terms", function (use) {
     const plain = options.every((name) => protocol.preset !== "classic" || same(termOf(name, protocol[name]), CLASSIC[name]));
     if (!plain) throw new TypeError(`protocol: classic leaves out ${options.join(", ")}`);
     if (training.workers < least) throw new TypeError(`training.workers: expected at least ${least}`);
-    if (training.fragment_lines > training.block_lines) throw new TypeError("training.fragment_lines: above block_lines");
+    if (training.shard_size > training.batch_size) throw new TypeError("training.shard_size: above batch_size");
     if (training.local_steps > 1n && training.local_lr === null) throw new TypeError("training.local_lr: missing");
   }
 
@@ -89,11 +89,11 @@ podltVerify.define("terms", function (use) {
     const option = (name) => termOf(name, protocol[name] ?? given[name]);
     return {
       preset: protocol.preset, seed: digest("seed/1", u64(training.seed)), epochs: training.epochs,
-      block_lines: training.block_lines, fragment_lines: training.fragment_lines, local_steps: training.local_steps,
+      batch_size: training.batch_size, shard_size: training.shard_size, local_steps: training.local_steps,
       local_lr: training.local_steps > 1n ? Number(training.local_lr) : null,
       spares: protocol.preset === "classic" ? 2n : 1n, checked: option("checked"), own: option("own"),
       own_most: option("own_most"), clip: option("clip"), escrow: protocol.escrow, first_fault: option("first_fault"),
-      reward: protocol.reward, chain_length: mostRounds({ ...training, lines: begin.lines }, training.epochs),
+      reward: protocol.reward, chain_length: mostRounds({ ...training, examples: begin.examples }, training.epochs),
     };
   }
 
@@ -182,7 +182,7 @@ podltVerify.define("terms", function (use) {
       const program = parse(this.program);
       const found = isTable(program) ? program.get("arithmetic") : null;
       if (found !== expected) return fails(`arithmetic: the recipe says '${expected}', the program ${shown(found ?? null)}`);
-      const figure = `${Object.keys(terms).length} terms; reward ${begin.reward} a line`;
+      const figure = `${Object.keys(terms).length} terms; reward ${begin.reward} an example`;
       return finding(CLAIM.TERMS, HOLDS, { figure });
     }
   }

@@ -1,6 +1,6 @@
-"""Whether an update is a sum over lines: however a batch is cut, its parts together must give what the whole gives.
+"""Whether an update is a sum over examples: however a batch is cut, its parts together must give what the whole gives.
 
-A batch normalisation is the one thing through which lines of a fragment may see each other: here its means and
+A batch normalisation is the one thing through which examples of a shard may see each other: here its means and
 variances are those of the whole batch, and then its update must be such a sum too.
 """
 
@@ -23,9 +23,9 @@ from podlt.program.liveness import references
 from podlt.program.streaming import Each
 from podlt.program.trial import NO_DROPOUT
 
-LINES = 7
-CUTS = ((1, 6), (2, 5), (4, 3), (1,) * LINES)
-"""How these lines are cut; a large model's are fewer."""
+EXAMPLES = 7
+CUTS = ((1, 6), (2, 5), (4, 3), (1,) * EXAMPLES)
+"""How these examples are cut; a large model's are fewer."""
 
 TOLERANCE = 1e-8
 
@@ -46,17 +46,17 @@ _MOST = 2**31 - 1
 PART = 2**20
 """How many elements are made wide at once."""
 
-Lines = Mapping[str, torch.Tensor]
+Examples = Mapping[str, torch.Tensor]
 
 
-def cuts(lines: int) -> tuple[tuple[int, ...], ...]:
-    """How so many lines are cut: unevenly, as a mean hides how many lines it is of."""
-    return CUTS if lines == LINES else ((1, lines - 1), (1,) * lines)
+def cuts(examples: int) -> tuple[tuple[int, ...], ...]:
+    """How so many examples are cut: unevenly, as a mean hides how many examples it is of."""
+    return CUTS if examples == EXAMPLES else ((1, examples - 1), (1,) * examples)
 
 
 class _GivenNorms(Executor):
-    """Executes in float64 with draws that are the same for every line, and batch norms with the statistics of the
-    first run, which must be of all lines."""
+    """Executes in float64 with draws that are the same for every example, and batch norms with the statistics of the
+    first run, which must be of all examples."""
 
     def __init__(self, program: Program) -> None:
         super().__init__(program, double=True, draw=constant_draw(NO_DROPOUT))
@@ -64,13 +64,13 @@ class _GivenNorms(Executor):
         self._forward, self._backward = table[BATCH_NORM], table[BATCH_NORM_BACKWARD]
         self._table = table | {BATCH_NORM: self._normalise, BATCH_NORM_BACKWARD: self._normalise_backward}
         norms = [node for node in program.nodes if node.operation == BATCH_NORM]
-        # With a channel for each line of the batch it is an instance norm, through which no lines see each other.
+        # With a channel for each example of the batch it is an instance norm, through which no examples see each other.
         self._shared = [not isinstance(program.types[n.arguments[0]["v"]].shape[1], dict) for n in norms]
         self._known: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._next, self._first = 0, True
 
-    def update(self, state: Lines, batch: Lines, each: Each, trace: Trace | None = None) -> None:
-        """Gives the update of some lines, output by output."""
+    def update(self, state: Examples, batch: Examples, each: Each, trace: Trace | None = None) -> None:
+        """Gives the update of some examples, output by output."""
         if self._first and self._shared:
             self.give(state, batch, 0, _nothing)
         self._first = False
@@ -168,17 +168,17 @@ class _PackedRest:
             self._numbers[part] = made(part).div_(self._unit).round_()
 
 
-class LineSums:
+class ExampleSums:
     """A program's updates of a batch and of its parts; of what is large, one update is held at once, packed.
 
     Args:
         program: any that has the form of one.
         state: its parameters and buffers.
-        batch: `LINES` lines, or fewer, wide.
-        least: of how few lines the program can be run, batch norms apart.
+        batch: `EXAMPLES` examples, or fewer, wide.
+        least: of how few examples the program can be run, batch norms apart.
     """
 
-    def __init__(self, program: Program, state: Lines, batch: Lines, least: int) -> None:
+    def __init__(self, program: Program, state: Examples, batch: Examples, least: int) -> None:
         self._executor, self._state, self._batch = _GivenNorms(program), state, batch
         self._cuts = [cut for cut in cuts(_count(batch)) if min(cut) >= least]
         self._whole: dict[str, torch.Tensor] = {}
@@ -187,11 +187,11 @@ class LineSums:
         self._is_large = 8 * elements > HELD_BYTES
 
     def fault(self) -> str:
-        """The name of an output that depends on how the lines are cut, "" if none does."""
+        """The name of an output that depends on how the examples are cut, "" if none does."""
         return next(filter(None, map(self._fault_of, self._cuts)), "")
 
     def has_other_term(self) -> bool:
-        """Whether the loss is a sum over lines and something that each part has once more."""
+        """Whether the loss is a sum over examples and something that each part has once more."""
         excess = [(sum(map(self._loss, self._cut(cut))), len(cut)) for cut in self._cuts]
         whole = self._loss(self._batch)
         terms = [(total - whole) / (count - 1) for total, count in excess]
@@ -227,7 +227,7 @@ class LineSums:
         self._whole = {name: found[name] for name, _ in self._executor.program.outputs}
         return self._rests()
 
-    def _loss(self, batch: Lines) -> float:
+    def _loss(self, batch: Examples) -> float:
         found: dict[str, float] = {}
         self._executor.update(
             self._state, batch, lambda name, value: found.update({name: float(value)} if name == "loss" else {})
@@ -235,13 +235,13 @@ class LineSums:
         return found["loss"]
 
     def first_difference(self) -> tuple[int, bool]:
-        """The number of the first node that gives a line something else in another batch, and whether lines then
+        """The number of the first node that gives an example something else in another batch, and whether examples then
         differ before the loss is made of them."""
         program = self._executor.program
         whole, of_batch = self._values(self._batch), _made_of_batch(program)
         agree = [True] * len(program.types)
         # In the middle, and not all of the same neighbours.
-        for rows in ((1, 4), (3, 6)) if _count(self._batch) == LINES else ((0, 2), (1, 3)):
+        for rows in ((1, 4), (3, 6)) if _count(self._batch) == EXAMPLES else ((0, 2), (1, 3)):
             part = self._values(_rows(self._batch, *rows))
             for value, kind in enumerate(program.types):
                 if _is_folded(kind):
@@ -252,10 +252,10 @@ class LineSums:
         off = [
             i for i, n in enumerate(program.nodes[: end + 1]) if any(o in of_batch and not agree[o] for o in n.outputs)
         ]
-        lines = any(_has_lines(program, o) and not agree[o] for i in off for o in program.nodes[i].outputs)
-        return _numbering(program, off[0], agree, of_batch) if off else end, lines
+        examples = any(_has_examples(program, o) and not agree[o] for i in off for o in program.nodes[i].outputs)
+        return _numbering(program, off[0], agree, of_batch) if off else end, examples
 
-    def _values(self, batch: Lines) -> list[torch.Tensor]:
+    def _values(self, batch: Examples) -> list[torch.Tensor]:
         program = self._executor.program
         values = [(batch[n[6:]] if n.startswith("batch:") else self._state[n]) for n in program.inputs]
         values += [torch.empty(0)] * (len(program.types) - len(values))
@@ -272,16 +272,16 @@ class LineSums:
         return [_rows(self._batch, start, start + size) for start, size in zip(starts, cut, strict=True)]
 
 
-def _count(batch: Lines) -> int:
+def _count(batch: Examples) -> int:
     return len(next(iter(batch.values())))
 
 
-def _rows(batch: Lines, start: int, stop: int) -> dict[str, torch.Tensor]:
+def _rows(batch: Examples, start: int, stop: int) -> dict[str, torch.Tensor]:
     return {name: value[start:stop].clone() for name, value in batch.items()}
 
 
 def _narrowed(value: torch.Tensor, kind: TensorType, start: int, stop: int) -> torch.Tensor:
-    """What a value of the whole batch has of some lines."""
+    """What a value of the whole batch has of some examples."""
     for place, dim in enumerate(kind.shape):
         if isinstance(dim, dict) and dim["B"][1] == 0:
             value = value.narrow(place, dim["B"][0] * start, dim["B"][0] * (stop - start))
@@ -289,8 +289,8 @@ def _narrowed(value: torch.Tensor, kind: TensorType, start: int, stop: int) -> t
 
 
 def _made_of_batch(program: Program) -> set[int]:
-    """The values that lines have a part in: not the numbers of lines as `arange` gives them, by which a line is looked
-    up."""
+    """The values that examples have a part in: not the numbers of examples as `arange` gives them, by which an example
+    is looked up."""
     found = {value for value, name in enumerate(program.inputs) if name.startswith("batch:")}
     for node in program.nodes:
         if found & {*references(node.arguments), *references(list(node.keywords.values()))}:
@@ -299,7 +299,7 @@ def _made_of_batch(program: Program) -> set[int]:
 
 
 def _numbering(program: Program, node: int, agree: Sequence[bool], of_batch: set[int]) -> int:
-    """The node that numbers the lines, if a node takes these numbers as values; else the node itself."""
+    """The node that numbers the examples, if a node takes these numbers as values; else the node itself."""
     made = {output: i for i, n in enumerate(program.nodes) for output in n.outputs}
     given = references(program.nodes[node].arguments)
     while own := [value for value in given if value not in of_batch and value in made and not agree[value]]:
@@ -309,7 +309,7 @@ def _numbering(program: Program, node: int, agree: Sequence[bool], of_batch: set
 
 
 def _is_folded(kind: TensorType) -> bool:
-    """Whether lines and something else share a dimension, in an order that the shape does not tell."""
+    """Whether examples and something else share a dimension, in an order that the shape does not tell."""
     return any(isinstance(dim, dict) and dim["B"][0] != 1 for dim in kind.shape)
 
 
@@ -335,5 +335,5 @@ def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
 
 
-def _has_lines(program: Program, value: int) -> bool:
+def _has_examples(program: Program, value: int) -> bool:
     return any(isinstance(dim, dict) for dim in program.types[value].shape)
