@@ -487,17 +487,17 @@ def test_who_left_is_paid_back_in_the_log_once_its_pay_has_vested(tmp_path: Path
 
 def test_who_is_given_another_number_books_nothing_of_the_first(sim: Simulated, tmp_path: Path) -> None:
     """A manager that was killed had not written its joining, and gave the number to another. Seed 1023 found it."""
-    books = sim.books(tmp_path, 2)
+    books = sim.books(tmp_path, 3)
     for paid in sim.told:
         books.paid(paid)
-    key, past = sim.key(2), ReceiptHistory.of_run(sim.path)
+    key, past = sim.key(3), ReceiptHistory.of_run(sim.path)
     books.admitted(key, 1)
     while (first := books.behind().get(key)) is not None:
         missed = past.missed(1, first)
         assert missed is not None
         books.missed(key, missed)
     past.close()
-    assert credits(books.status.workers[key.hex()]) == credits(sim.account(1)) != credits(sim.account(2))
+    assert credits(books.status.workers[key.hex()]) == credits(sim.account(1)) != credits(sim.account(3))
 
 
 def test_who_asks_for_the_past_and_was_never_admitted_is_told_nothing(tmp_path: Path) -> None:

@@ -205,7 +205,8 @@ def test_what_is_signed_has_fixed_lengths_but_its_end_so_that_no_two_terms_give_
 
 def suspended() -> tuple[World, MemoryLog]:
     """A guarded run in which worker 0 was convicted once."""
-    world, log = scripted_world(HIDDEN, 6, operators={0: "anna", 1: "anna"})
+    scenario = msgspec.structs.replace(HIDDEN, examples=400)
+    world, log = scripted_world(scenario, 6, operators={0: "anna", 1: "anna"})
     moods(world)[0].mood = "fake"
     until(world, lambda: 0 in world.convicted_in)
     moods(world)[0].mood = "honest"

@@ -227,9 +227,8 @@ class Executor:
                 self._check(examples)
             if len(self._steps) >= MAX_CACHED:
                 self._steps.clear()
-            steps = self._steps[examples] = [
-                self.resolve(i, examples, direct=True) for i in range(len(self.program.nodes))
-            ]
+            nodes = range(len(self.program.nodes))
+            steps = self._steps[examples] = [self.resolve(i, examples, direct=True) for i in nodes]
         i = -1
         try:
             for i, step in enumerate(steps):
