@@ -37,7 +37,7 @@ def results(seat: int, commitment: bytes, signature: bytes) -> frames.Results:
 def test_a_message_arrives_as_it_was_sent(seat: int, commitment: bytes, signature: bytes) -> None:
     first, second = socket.socketpair()
     with first, second:
-        for message in (results(seat, commitment, signature), frames.OpenRound(round=seat), frames.Stop()):
+        for message in (results(seat, commitment, signature), frames.Stop()):
             frames.send(first, message)
             assert frames.receive(second) == message
 

@@ -9,15 +9,69 @@ import pytest
 from podlt.canonical import to_json
 from podlt.crypto import HashChain
 from podlt.engine.local import frames
+from podlt.errors import PeerError
 from podlt.manager import events as ev
-from podlt.manager.round_driver import RoundDriver
+from podlt.manager.round_driver import SAMPLE, RoundDriver
 from podlt.protocol.manager import Manager
+from podlt.protocol.messages import Committed
 from podlt.protocol.rules import RunState
 from podlt.units import MOST_SECONDS
 
 
+class Recording:
+    """A manager that takes what it is told, and engine and weights that have nothing else to say."""
+
+    def __init__(self, bad: int | None = None) -> None:
+        self.state, self.trusted, self._bad = RunState(), True, bad
+        self.checked: list[int] = []
+        self.taken: list[int] = []
+
+    def committed(self, message: Committed, *, trusted: bool = False) -> None:
+        if not trusted and message.seat == self._bad:
+            raise PeerError(message.holder, "commitment", "the signature does not hold")
+        (self.taken if trusted else self.checked).append(message.seat)
+
+
+def answers(engine: Recording, count: int) -> RoundDriver:
+    driver = RoundDriver(cast(Any, engine), cast(Any, engine), cast(Any, None), cast(Any, None), ev.ignore)
+    driver._tasks = {(seat, seat): cast(Any, None) for seat in range(count)}
+    committed = [Committed(seat, seat, bytes(32), bytes(64)) for seat in range(count)]
+    driver._executed(
+        frames.Results(round=0, committed=committed, done=[], faked=[], proof_seconds=0.0, compute_seconds=0.0)
+    )
+    driver.close()
+    return driver
+
+
+def test_of_what_a_process_of_this_machine_signed_one_in_sixteen_is_checked_again_and_each_seat_in_its_turn() -> None:
+    seats, looked_at = list(range(50)), set[int]()
+    for round in range(SAMPLE):
+        own = Recording()
+        own.state.round = round
+        answers(own, len(seats))
+        assert 3 <= len(own.checked) <= 4 and sorted(own.checked + own.taken) == seats
+        looked_at |= set(own.checked)
+    assert looked_at == set(seats)
+
+
+def test_of_what_a_stranger_signed_all_is_checked() -> None:
+    strange = Recording()
+    strange.trusted = False
+    answers(strange, 50)
+    assert (sorted(strange.checked), strange.taken) == (list(range(50)), [])
+
+
+def test_a_process_of_this_machine_whose_sample_does_not_hold_loses_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[tuple[int, str]] = []
+    monkeypatch.setattr(RoundDriver, "_lose", lambda _, worker, reason: lost.append((worker, reason)))
+    answers(Recording(bad=0), 3)
+    assert [worker for worker, _ in lost] == [0] and "does not hold" in lost[0][1]
+
+
 class Saying:
     """An engine whose processes say that they took so many seconds."""
+
+    trusted = False
 
     def __init__(self, *seconds: float) -> None:
         self._seconds = seconds

@@ -22,7 +22,10 @@ from podlt.cli.app import run as podlt
 from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.store import backup as b
 from podlt.store.backup import backup, restore
+from podlt.store.bundle_reader import aggregate_name
+from podlt.store.run_files import open_run_files
 from podlt.store.run_log import open_run_log, store_of
+from podlt.store.run_names import AGGREGATES
 from podlt.verify import verify
 
 CHILD = Path(__file__).parent / "runs.py"
@@ -179,6 +182,22 @@ def test_a_finished_run_is_copied_with_its_history_on_demand(undisturbed: Result
         assert (tmp_path / name / "model.safetensors").read_bytes() == (
             undisturbed.run / "model.safetensors"
         ).read_bytes(), made
+
+
+def test_aggregates_are_copied_with_the_history_only_and_none_of_a_round_to_come(
+    undisturbed: Result, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed.run, run)
+    (run / AGGREGATES).mkdir()
+    for number in (0, 1, 99_999):
+        (run / aggregate_name(number)).write_bytes(b"sums")
+    backup(run, tmp_path / "small.tar")
+    backup(run, tmp_path / "large.tar", history=True)
+    for name, expected in (("small", []), ("large", [0, 1])):
+        restore(tmp_path / f"{name}.tar", tmp_path / name)
+        with open_run_files(tmp_path / name) as files:
+            assert files.aggregates() == expected
 
 
 @pytest.mark.slow

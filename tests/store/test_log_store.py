@@ -61,6 +61,15 @@ def test_what_was_appended_is_read_back_in_pages(place: Place) -> None:
     store.close()
 
 
+def test_the_size_is_that_of_the_last_tree_head(place: Place) -> None:
+    store = place.open(create=True)
+    assert store.size() == 0
+    store.append(0, [b"a", b"b"], "first")
+    store.append(2, [b"c"], "second")
+    assert store.size() == 3
+    store.close()
+
+
 @pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
 def test_a_killed_writer_leaves_whole_batches_and_all_that_it_reported(place: Place, kills: int) -> None:
     dice, last = random.Random(7), 0

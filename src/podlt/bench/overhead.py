@@ -1,15 +1,16 @@
 """What the proof costs: the same rounds with it and without it, interleaved on one engine.
 
 With the proof, one or two of 50 workers repeat a shard (3 % are checked), and the manager executes at most one
-itself (2 %); every update is hashed twice, committed to, signed, opened, checked, clipped and logged. Without it all
-50 are useful, and their updates are averaged and applied; nothing else differs. The figure is useful examples a second
-with the proof, over those without.
+itself (2 %); every update is hashed, committed to, signed, opened, clipped and logged. Without it all 50 are useful,
+and their updates are averaged and applied; nothing else differs. The figure is useful examples a second with the proof,
+over those without. With `--where`, processor time by cause is printed instead (`podlt.bench.where`).
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 
@@ -91,9 +92,17 @@ class Unproven:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the median ratio with min and max, a job an example."""
-    options = BenchOptions.parse("overhead", __doc__, "mlp:1000,cnn:1000,cnn:5000,cnn:20000,cnn:60000", argv)
+    """Prints the median ratio with min and max, a job an example; with `--where`, processor time by cause instead."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    where = "--where" in given
+    rest = [argument for argument in given if argument != "--where"]
+    options = BenchOptions.parse("overhead", __doc__, "mlp:1000,cnn:1000,cnn:5000,cnn:20000,cnn:60000", rest)
     for job in options.jobs:
+        if where:
+            from podlt.bench import where as causes
+
+            print(causes.measure(job, options).text(), flush=True)
+            continue
         found = measure(job, options)
         if options.json:
             print(json.dumps(found), flush=True)
@@ -108,8 +117,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    import sys
-
     from podlt.faults import guarded
 
     sys.exit(guarded(main))

@@ -17,7 +17,12 @@ from pathlib import Path
 from podlt.bench.engines import networked
 from podlt.bench.jobs import BenchJob, BenchOptions, fitting, proven_rounds, started
 
-PARTS = {"podlt.engine.local.host": "executing", "podlt.engine.isolated.host": "executing", "worker": "worker"}
+PARTS = {
+    "podlt.engine.local.host": "executing",
+    "podlt.bench.meter": "executing",
+    "podlt.engine.isolated.host": "executing",
+    "worker": "worker",
+}
 """Arguments of a command line, and which part of a run such a process is."""
 
 MANAGER = "manager"

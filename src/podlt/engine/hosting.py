@@ -12,13 +12,13 @@ from podlt import crypto
 from podlt.engine.local import frames
 from podlt.execution.conformance import conformance
 from podlt.execution.setup import Conformance
-from podlt.execution.worker_runtime import EXECUTION_ERRORS, Executed, WorkerRuntime
+from podlt.execution.worker_runtime import EXECUTION_ERRORS, WorkerRuntime
 from podlt.program.ir import Program
 from podlt.protocol.messages import Committed, JoinSignatures, JoinTerms
 from podlt.protocol.worker import Worker
 
 RESULTS_AT_ONCE = 8
-"""How many commitments travel together."""
+"""How many tasks are checked, computed and committed to together; their commitments travel together."""
 
 Slot = Callable[[frames.DealtTask], np.ndarray]
 Emit = Callable[[frames.Results | frames.ExecutionFailed], object]
@@ -77,7 +77,7 @@ class HostedWorkers:
             proof: false only for measuring.
         """
         started = time.perf_counter()
-        digest = crypto.blob_digest(parameters.data) if proof else b""
+        digest = self._digest_of(parameters) if proof else b""
         self._hashing = time.perf_counter() - started
         self._batch = batch
         self._runtime.hold(parameters, digest)
@@ -87,67 +87,114 @@ class HostedWorkers:
             self._runtime.release()
             self._batch = {}
 
-    def work(self, deal: frames.Deal, slot: Slot, emit: Emit) -> None:
+    @staticmethod
+    def _digest_of(parameters: np.ndarray) -> bytes:
+        return crypto.blob_digest(parameters.data)
+
+    def work(self, deal: frames.Deal, slot: Slot, emit: Emit, *, shared: bool = False) -> None:
         """Executes tasks within `inputs`.
 
         Args:
             deal: the tasks, at least one.
             slot: where the update of a task goes (uint8); it is whole when its commitment is emitted.
             emit: takes the results, a few commitments at a time.
+            shared: whether the examples lie in memory in which the manager hashed them: then only the first task's of a
+                few are hashed again, so that a machine that errs is found.
         """
-        results = _Results(deal.tasks[0].task.round, self._hashing)
+        round, hashing = deal.tasks[0].task.round, self._hashing
         self._hashing = 0.0
-        for dealt in deal.tasks:
-            examples = {name: values[dealt.start : dealt.stop] for name, values in self._batch.items()}
-            try:
-                if deal.proof:
-                    results.add(self._runtime.execute(dealt.seat, dealt.holder, dealt.task, examples, slot(dealt)))
-                else:
-                    self._runtime.compute(dealt.holder, dealt.task, examples, slot(dealt))
-                results.done.append(dealt.seat)
-            except EXECUTION_ERRORS as error:
-                place = {"round": dealt.task.round, "seat": dealt.seat, "holder": dealt.holder}
-                emit(frames.ExecutionFailed(**place, message=str(error)))
-            if len(results.done) >= RESULTS_AT_ONCE:
-                emit(results.take())
-        if results.done:
-            emit(results.take())
+        for start in range(0, len(deal.tasks), RESULTS_AT_ONCE):
+            tasks, together = deal.tasks[start : start + RESULTS_AT_ONCE], _Together(round, hashing)
+            hashing, unknown = 0.0, tasks[:1] if shared else tasks
+            self._execute(tasks, slot, emit, together, unknown if deal.proof else None)
+            if together.done:
+                emit(together.results())
+
+    def _execute(
+        self,
+        tasks: Sequence[frames.DealtTask],
+        slot: Slot,
+        emit: Emit,
+        together: _Together,
+        unknown: Sequence[frames.DealtTask] | None,
+    ) -> None:
+        """Checks the inputs of some tasks, computes all of them, and commits to all: what is done in a row is quick.
+
+        One after the other, each of the three would find that the task before it had put its code and tables out of
+        the processor's cache.
+
+        Args:
+            tasks: to be executed.
+            slot: as in `work`.
+            emit: takes failures.
+            together: takes the rest.
+            unknown: those of the tasks whose examples are to be hashed, or None without the proof.
+        """
+        started = time.perf_counter()
+        ready = [dealt for dealt in tasks if unknown is None or self._is_ready(dealt, emit, hashed=dealt in unknown)]
+        checked = time.perf_counter()
+        done = [dealt for dealt in ready if self._is_computed(dealt, slot, emit, together)]
+        computed = time.perf_counter()
+        for dealt in done:
+            together.done.append(dealt.seat)
+            if unknown is not None:
+                _, committed = self._runtime.commit(dealt.seat, dealt.holder, dealt.task, slot(dealt))
+                together.committed.append(committed)
+        together.compute += computed - checked
+        together.proof += checked - started + time.perf_counter() - computed
+
+    def _is_ready(self, dealt: frames.DealtTask, emit: Emit, *, hashed: bool) -> bool:
+        """Whether a task names the inputs at hand; says so where it does not."""
+        try:
+            self._runtime.check_inputs(dealt.task, self._examples(dealt) if hashed else None)
+        except EXECUTION_ERRORS as error:
+            emit(_failure(dealt, error))
+            return False
+        return True
+
+    def _is_computed(self, dealt: frames.DealtTask, slot: Slot, emit: Emit, together: _Together) -> bool:
+        """Whether a task could be executed; says so where it could not."""
+        try:
+            if self._runtime.compute(dealt.holder, dealt.task, self._examples(dealt), slot(dealt)):
+                together.faked.append(dealt.seat)
+        except EXECUTION_ERRORS as error:
+            emit(_failure(dealt, error))
+            return False
+        return True
+
+    def _examples(self, dealt: frames.DealtTask) -> dict[str, np.ndarray]:
+        return {name: values[dealt.start : dealt.stop] for name, values in self._batch.items()}
 
     def open(self, round: int) -> frames.HostOpenings:
         """Every opening that the workers owe in a round."""
         return frames.HostOpenings(round=round, opened=self._runtime.open(round))
 
 
-class _Results:
-    """Results that wait to be sent together.
+class _Together:
+    """Tasks that are done together.
 
     Args:
         round: of the tasks.
-        proof: seconds that the proof took before the first of them.
+        proof: seconds that the proof took before them.
     """
 
     def __init__(self, round: int, proof: float) -> None:
-        self._round, self._proof, self._compute = round, proof, 0.0
-        self._committed: list[Committed] = []
-        self._faked: list[int] = []
+        self._round, self.proof, self.compute = round, proof, 0.0
+        self.committed: list[Committed] = []
+        self.faked: list[int] = []
         self.done: list[int] = []
 
-    def add(self, executed: Executed) -> None:
-        self._committed.append(executed.committed)
-        self._faked.extend([executed.committed.seat] if executed.faked else [])
-        self._proof += executed.proof
-        self._compute += executed.compute
-
-    def take(self) -> frames.Results:
-        """The results so far; the batch is empty afterwards."""
-        results = frames.Results(
+    def results(self) -> frames.Results:
+        """As they are sent."""
+        return frames.Results(
             round=self._round,
-            committed=self._committed,
+            committed=self.committed,
             done=self.done,
-            faked=self._faked,
-            proof_seconds=self._proof,
-            compute_seconds=self._compute,
+            faked=self.faked,
+            proof_seconds=self.proof,
+            compute_seconds=self.compute,
         )
-        self._committed, self._faked, self.done = [], [], []
-        self._proof = self._compute = 0.0
-        return results
+
+
+def _failure(dealt: frames.DealtTask, error: Exception) -> frames.ExecutionFailed:
+    return frames.ExecutionFailed(round=dealt.task.round, seat=dealt.seat, holder=dealt.holder, message=str(error))

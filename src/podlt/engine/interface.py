@@ -135,6 +135,11 @@ class Engine(Protocol):
         """Whether others may come later: then a run that has too few workers waits for more."""
 
     @property
+    def trusted(self) -> bool:
+        """Whether its workers are this machine's own processes, which hash in its memory and sign with its keys: then
+        a sample of what they say is checked again, and not all."""
+
+    @property
     def aggregates(self) -> bool:
         """Whether its workers are to be asked for fingerprints of their updates."""
 

@@ -59,7 +59,7 @@ class FixedMembers:
         memory: of the run.
     """
 
-    elastic = aggregates = False
+    elastic = aggregates = trusted = False
 
     def __init__(self, setup: frames.HostSetup, workers: Sequence[frames.Hosted], memory: RunMemory) -> None:
         self._setup, self._memory = setup, memory

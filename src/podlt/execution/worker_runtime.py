@@ -195,17 +195,24 @@ class WorkerRuntime:
             IndexError: as RuntimeError.
             ValueError: as RuntimeError.
         """
-        done = self.run(holder, task, examples, out)
         started = time.perf_counter()
-        committed = self._workers[holder].commit(seat, task, done.digest)
-        return Executed(
-            out, done.digest, committed, done.faked, done.proof + time.perf_counter() - started, done.compute
-        )
+        self.check_inputs(task, examples)
+        checked = time.perf_counter()
+        faked = self.compute(holder, task, examples, out)
+        computed = time.perf_counter()
+        digest, committed = self.commit(seat, holder, task, out)
+        proof = checked - started + time.perf_counter() - computed
+        return Executed(out, digest, committed, faked, proof, computed - checked)
+
+    def commit(self, seat: int, holder: int, task: Task, update: np.ndarray) -> tuple[bytes, Committed]:
+        """Commits to an update that was computed; returns its digest, too. Arguments as `execute`."""
+        digest = crypto.blob_digest(update.data)
+        return digest, self._workers[holder].commit(seat, task, digest)
 
     def run(self, holder: int, task: Task, examples: Mapping[str, np.ndarray], out: np.ndarray) -> Computed:
         """Executes a task after a look at its inputs, for who commits elsewhere. Arguments and errors as `execute`."""
         started = time.perf_counter()
-        self._check_inputs(task, examples)
+        self.check_inputs(task, examples)
         checked = time.perf_counter()
         faked = self.compute(holder, task, examples, out)
         computed = time.perf_counter()
@@ -227,13 +234,22 @@ class WorkerRuntime:
         """The honest execution: a pure function of the task."""
         self._executor(work.state, work.batch, work.task.randomness, work.out)
 
-    def _check_inputs(self, task: Task, examples: Mapping[str, np.ndarray]) -> None:
-        """A worker signs only what it has seen: the task must be about the program, parameters and examples at hand."""
+    def check_inputs(self, task: Task, examples: Mapping[str, np.ndarray] | None) -> None:
+        """A worker signs only what it has seen: the task must be about the program, parameters and examples at hand.
+
+        Args:
+            task: names them.
+            examples: as `execute`; None where the manager hashed them in the same memory.
+
+        Raises:
+            InvalidProofError: it is about others.
+        """
+        digest = task.shard if examples is None else shard_digest_of(self._fields, examples)
         for name, named, found in (
             ("run", task.run, self._run),
             ("program", task.program, self._program_digest),
             ("parameters", task.parameters, self._parameters),
-            ("shard", task.shard, shard_digest_of(self._fields, examples)),
+            ("shard", task.shard, digest),
         ):
             if named != found:
                 raise InvalidProofError(

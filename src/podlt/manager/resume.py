@@ -77,8 +77,8 @@ def is_complete(directory: RunDirectory) -> bool:
     if not directory.has_entries():
         return False
     with closing(directory.log()) as store:
-        heads = store.heads()
-        last = [e.decode(body) for _, _, body in store.entries(heads[-1][0] - 1)][:1] if heads else []
+        size = store.size()
+        last = [e.decode(body) for _, _, body in store.entries(size - 1)][:1] if size else []
     return any(isinstance(entry, e.Close) and entry.outcome == "complete" for entry in last)
 
 

@@ -35,6 +35,10 @@ FAILURES = (PodltError, RuntimeError, IndexError, ValueError, MemoryError)
 
 THREADS = 2
 
+SAMPLE = 16
+"""One answer in so many of those that this machine's own processes give is checked as if it were a stranger's: so a
+machine that errs is found."""
+
 
 class RoundTimings(msgspec.Struct):
     """What a round took, and (known only where cheats are simulated) what was faked."""
@@ -66,13 +70,15 @@ class RoundDriver:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="podlt-check")
         self._executing = ThreadPoolExecutor(1, thread_name_prefix="podlt-own")
         self._own: dict[int, Future[np.ndarray]] = {}
+        self._squares: dict[Copy, list[float]] = {}
         options = manager.state.options  # own = 0: a manager that has not the time to execute tasks
+        self._clip = options.clip
         self._outliers = OutlierBudget(options.clip if options.own else 0)
         self.figures = RoundTimings()
         self.applied: list[np.ndarray] = []
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             frames.Results: self._executed,
-            frames.HostOpenings: lambda event: self._each(event.opened, self._opened),
+            frames.HostOpenings: lambda event: self._each(event.opened, self._opened, self._own_opened),
             frames.ExecutionFailed: self._failed,
             TaskLate: self._late,
             Lost: lambda event: self._lose(event.worker, event.reason),
@@ -94,6 +100,7 @@ class RoundDriver:
         self.figures = RoundTimings()
         self._batch = batch
         self._tasks = {(a.seat, a.holder): a for a in assignments}
+        self._squares = {}
         self._engine.deal(batch.buffer, batch.plan.examples, batch.bounds, assignments)
         for left in self._own.values():  # of a round that could not be ended
             left.cancel()
@@ -122,7 +129,7 @@ class RoundDriver:
         manager.reveal()
         first = self._first_copies()
         updates = [self._slot(copy) for copy in first]
-        average = self._average(updates)
+        average = self._average(updates, self._known_squares(first))
         for shard in self._suspects(updates, average):
             manager.suspect(shard)
         own = {shard: self._executed_own(shard) for shard in manager.to_execute()}
@@ -159,8 +166,14 @@ class RoundDriver:
 
         self._outliers.look(squares, {shard: is_false(shard) for shard in digests}, execute)
 
-    def _average(self, updates: Sequence[np.ndarray]) -> Average:
-        return self._weights.average(updates, self._examples(), self._manager.state.options.clip)
+    def _average(self, updates: Sequence[np.ndarray], squares: Sequence[list[float]] | None = None) -> Average:
+        return self._weights.average(updates, self._examples(), self._clip, squares)
+
+    def _known_squares(self, copies: Sequence[Copy | None]) -> list[list[float]] | None:
+        """How large the updates of a round are, if that was found of each when it came."""
+        found = [self._squares.get(copy) for copy in copies if copy is not None]
+        known = [each for each in found if each is not None]
+        return known if len(known) == len(copies) else None
 
     def _executed_own(self, shard: int) -> np.ndarray:
         """What the manager finds for a shard; for some it began when the round did."""
@@ -190,7 +203,7 @@ class RoundDriver:
         Where finite updates add up to something infinite, every shard is suspect.
         """
         round, is_finite = self._manager.state.revealed, self._weights.is_finite
-        found = set(self._weights.odd_divisors(updates, self._examples(), self._manager.state.options.clip))
+        found = set(self._weights.odd_divisors(updates, self._examples(), self._clip))
         if not average.finite:
             found |= {shard for shard, update in enumerate(updates) if not is_finite(update)}
         differing = {shard for shard, results in round.answers.items() if len(set(results.values())) > 1}
@@ -217,26 +230,57 @@ class RoundDriver:
         self.figures.compute += _seconds(results.compute_seconds)
         self.figures.proof += _seconds(results.proof_seconds)
         self.figures.faked += results.faked
-        self._each(results.committed, self._manager.committed)
+        self._each(results.committed, self._manager.committed, self._own_committed)
+        if self._engine.trusted and self._clip:
+            self._measure(results.committed)
+
+    def _measure(self, committed: Sequence[Committed]) -> None:
+        """Finds how large updates are as soon as they are there, while others are computed."""
+        copies = [(one.seat, one.holder) for one in committed if self._is_current(one)]
+        bounds = [self._batch.bounds[self._tasks[copy].shard] for copy in copies]
+        examples = [stop - start for start, stop in bounds]
+        found = self._weights.squares([self._engine.slot(*copy) for copy in copies], examples)
+        self._squares.update(zip(copies, found, strict=False))
 
     def _restarted(self, event: Restarted) -> None:
         self._listener(ev.Replaced(process=event.process, status=event.status, workers=event.workers))
 
-    def _each(self, messages: Sequence[M], handle: Callable[[M], object]) -> None:
-        """Handles messages, hashing and checking signatures on two threads; who breaks the protocol is lost."""
+    def _each(self, messages: Sequence[M], check: Callable[[M], object], take: Callable[[M], object]) -> None:
+        """Handles messages, hashing and checking signatures on two threads; who breaks the protocol is lost.
+
+        Args:
+            messages: of one process, or of one worker.
+            check: takes a message after a check of all that it says.
+            take: takes one of a process that hashed and signed on this machine: of these a sample is checked.
+        """
         started = time.perf_counter()
-        current = [message for message in messages if self._is_current(message)]
-        halves = [self._threads.submit(_faults, current[i::THREADS], handle) for i in range(THREADS)]
-        broken = [fault for buffer in halves for fault in buffer.result()]
+        current: list[M] = [message for message in messages if self._is_current(message)]
+        if self._engine.trusted:
+            sample = [message for message in current if self._is_sampled(message.seat)]
+            broken = _faults(sample, check)
+            broken += _faults([message for message in current if not self._is_sampled(message.seat)], take)
+        else:
+            halves = [self._threads.submit(_faults, current[i::THREADS], check) for i in range(THREADS)]
+            broken = [fault for buffer in halves for fault in buffer.result()]
         self.figures.proof += time.perf_counter() - started
         for fault in broken:
             self._lose(fault.worker, f"{fault.reason}: {fault}")
+
+    def _is_sampled(self, seat: int) -> bool:
+        """Whether this machine's own answer to the task of a seat is checked: each seat's in its turn."""
+        return (seat + self._manager.state.round) % SAMPLE == 0
 
     def _is_current(self, message: Committed | Opened) -> bool:
         return (message.seat, message.holder) in self._tasks
 
     def _opened(self, message: Opened) -> None:
         self._manager.opened(message, self._engine.digest(message.seat, message.holder))
+
+    def _own_committed(self, message: Committed) -> None:
+        self._manager.committed(message, trusted=True)
+
+    def _own_opened(self, message: Opened) -> None:
+        self._manager.opened(message)
 
     def _failed(self, event: frames.ExecutionFailed) -> None:
         """A worker could not execute its task: it is the task's fault if the manager cannot either."""

@@ -21,7 +21,7 @@ from safetensors.torch import load, save, save_file
 
 from podlt import crypto
 from podlt.errors import InvalidProofError, StorageError
-from podlt.program.clip import Scale, part_squares, scaled, scales_of
+from podlt.program.clip import Scale, part_squares, parts_of, scaled, scales_of
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
 from podlt.program.optimizer import Optimizer, Parameter, optimizer_from
@@ -122,27 +122,54 @@ class Weights:
         """The digest of the parameters and buffers: what tasks and entries name."""
         return crypto.blob_digest(self.state.data)
 
-    def average(self, updates: Sequence[np.ndarray], examples: Sequence[int], clip: int) -> Average:
+    def squares(self, updates: Sequence[np.ndarray], examples: Sequence[int]) -> list[list[float]]:
+        """How large the parts of some updates are, for clipping; nothing for a part that has no values.
+
+        Args:
+            updates: uint8 bytes in the update's layout.
+            examples: of the shard of each.
+        """
+        values = [update[: 4 * self._floats].view(np.float32) for update in updates]
+        parts = [part for part in part_squares(values, examples, self.update_layout) if part]
+        return [list(each) for each in zip(*parts, strict=True)]
+
+    def average(
+        self,
+        updates: Sequence[np.ndarray],
+        examples: Sequence[int],
+        clip: int,
+        squares: Sequence[Sequence[float]] | None = None,
+    ) -> Average:
         """The sum of the shards' updates, clipped, over the number of examples, or over their divisors.
 
         Args:
             updates: uint8 bytes in the update's layout, one a shard, in the shards' order.
             examples: of each shard.
             clip: as in `clip.scales`.
+            squares: `squares` of all updates, if they are known.
         """
         data = np.zeros(self.update_layout.nbytes, np.uint8)
         data[4 * self._floats :] = updates[0][4 * self._floats :]  # whole numbers: the first shard's
         out = torch.from_numpy(data[: 4 * self._floats].view(np.float32))
         values = [u[: 4 * self._floats].view(np.float32) for u in updates]
-        squares = part_squares(values, examples, self.update_layout) if clip else [[]]
-        found = scales_of(squares, clip)
+        sizes = self._sizes(values, examples, squares) if clip else [[]]
+        found = scales_of(sizes, clip)
         for shard in {scale.shard for scale in found}:
             own = [scale for scale in found if scale.shard == shard]
             values[shard] = scaled(values[shard], self.update_layout, own)
         vectors = [torch.from_numpy(each) for each in values]
         finite = average(vectors, sum(examples), self.update_layout, self._arithmetic, out)
         self.update_layout.clear_gaps(data)  # a cheater may write there, and parameters are stored without gaps
-        return Average(data, float(out[0]), finite, found, squares[0])
+        return Average(data, float(out[0]), finite, found, sizes[0])
+
+    def _sizes(
+        self, values: Sequence[np.ndarray], examples: Sequence[int], known: Sequence[Sequence[float]] | None
+    ) -> list[list[float]]:
+        """`part_squares`, from what is known of each update if it is."""
+        if known is None:
+            return part_squares(values, examples, self.update_layout)
+        each = iter(zip(*known, strict=True))
+        return [list(next(each)) if place.start < place.stop else [] for place in parts_of(self.update_layout)]
 
     def is_finite(self, update: np.ndarray) -> bool:
         """Whether all float values of an update are finite."""

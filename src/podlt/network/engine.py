@@ -60,6 +60,7 @@ class NetworkEngine:
     """
 
     elastic = True
+    trusted = False
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from podlt import crypto
 from podlt.protocol import entries as e
 from podlt.protocol.draw import Roles
 from podlt.protocol.messages import Task
@@ -57,6 +58,8 @@ class RoundState(msgspec.Struct):
         bound: workers that were committed to a result at some time.
         commitments: (seat, holder) -> the commitment to that task.
         committed: holder -> the seats to whose tasks it is committed.
+        drawn: a secret, and the roles that follow from it: both who deals and the rules ask for them.
+        promises: what `promise` gave: both who takes openings and the rules ask for it.
     """
 
     open: e.Open
@@ -72,6 +75,15 @@ class RoundState(msgspec.Struct):
     bound: set[int] = set()
     commitments: dict[Copy, e.Commitment] = {}
     committed: dict[int, list[int]] = {}
+    drawn: tuple[bytes, Roles] | None = None
+    promises: dict[tuple[bytes, bytes, bytes, bytes], bytes] = {}
+
+    def promise(self, task: bytes, key: bytes, update: bytes, salt: bytes) -> bytes:
+        """`crypto.commitment`, worked out once."""
+        opening = task, key, update, salt
+        if opening not in self.promises:
+            self.promises[opening] = crypto.commitment(*opening)
+        return self.promises[opening]
 
     def holders(self, seat: int) -> list[int]:
         """Who holds the task that was dealt to `seat`, and has not left; the first to whom it was dealt first."""
@@ -136,6 +148,9 @@ class RevealedRound(RoundState, kw_only=True):
         to_judge: the shards on which there must be a verdict.
         verdicts: shard -> the verdict on it.
         applied: whether the round's average was applied.
+        due_at: how many entries the log had when `dues` was worked out.
+        dues: the credits of the round by worker, and the transfers with which it must end: both who pays and the rules
+            ask for them.
     """
 
     roles: Roles
@@ -145,6 +160,8 @@ class RevealedRound(RoundState, kw_only=True):
     to_judge: frozenset[int]
     verdicts: dict[int, e.Verdict] = {}
     applied: bool = False
+    due_at: int = -1
+    dues: tuple[dict[int, list[int]], list[e.Transfer]] = ({}, [])
 
     def due(self) -> list[int]:
         """The shards on which there must be a verdict, ascending."""

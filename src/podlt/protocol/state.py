@@ -150,8 +150,10 @@ class RunFacts:
     def roles(self, secret: bytes) -> Roles:
         """Who holds which task of the round in progress, given its secret."""
         round = self.in_progress
-        spares, dice = self.spares(round.open.round, round.seats), round_dice(secret, round.beacon)
-        return deal(dice, self.options, self.roster, spares, len(round.open.shards))
+        if round.drawn is None or round.drawn[0] != secret:
+            spares, dice = self.spares(round.open.round, round.seats), round_dice(secret, round.beacon)
+            round.drawn = secret, deal(dice, self.options, self.roster, spares, len(round.open.shards))
+        return round.drawn[1]
 
     def leave(self, worker: int) -> None:
         """A worker is withdrawn: what is pending of it vests `escrow` rounds later, unless it comes back."""
@@ -182,12 +184,17 @@ class RunFacts:
             tasks[shard] = task, task.digest()
         return tasks[shard]
 
-    def owed(self, earned: Mapping[int, list[int]]) -> list[e.Transfer]:
-        """The transfers with which the round in progress must end, given its credits (`earned`)."""
-        return self.ledger.owed(earned, self.revealed.convicted(), self.gone_long())
+    def dues(self) -> tuple[dict[int, list[int]], list[e.Transfer]]:
+        """The credits of the round in progress by worker, in the order of the seats, and the transfers with which it
+        must end."""
+        round = self.revealed
+        if round.due_at != self.index:  # an entry may change who is owed what
+            earned = self.earned()
+            round.dues = earned, self.ledger.owed(earned, round.convicted(), self.gone_long())
+            round.due_at = self.index
+        return round.dues
 
     def earned(self) -> dict[int, list[int]]:
-        """Worker -> its credits of the round in progress, in the order of the seats."""
         round = self.revealed
         examples = round.lines_of(range(len(round.open.shards)))
         earned: dict[int, list[int]] = {}

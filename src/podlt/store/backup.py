@@ -26,6 +26,7 @@ from podlt.store.log_store import LogStore
 from podlt.store.run_json import MAX_BYTES
 from podlt.store.run_log import has_log, open_run_log
 from podlt.store.run_names import (
+    AGGREGATES,
     BLOBS,
     CHECKPOINTS,
     LOCK,
@@ -43,7 +44,7 @@ ATTEMPTS = 5
 NEEDED = (LOG, RUN, RECIPE, PROGRAM, MANAGER_KEY)
 """Without these nobody can go on with a run."""
 
-_HISTORY = {CHECKPOINTS: ".safetensors", UPDATES: ".bin"}
+_HISTORY = {CHECKPOINTS: ".safetensors", UPDATES: ".bin", AGGREGATES: ".bin"}
 _ON_THE_WAY = BLOBS
 """A folder of what workers fetch and bring in the round in progress, which begins anew."""
 
@@ -84,8 +85,8 @@ def backup(run: Path, target: Path, *, history: bool = False) -> Backup:
     Args:
         run: its directory.
         target: a new file.
-        history: whether to take all checkpoints and updates that are kept (which `podlt audit` needs) and not only
-            those from which the run can go on.
+        history: whether to take all checkpoints, updates and aggregates that are kept (which `podlt audit` needs) and
+            not only those from which the run can go on.
 
     Raises:
         UsageError: there is no run, or there is a file already.
@@ -201,6 +202,7 @@ def _chosen(run: Path, rounds: list[int], history: bool) -> Iterator[Path]:
         yield from (path for path in _numbered(checkpoints) if int(path.stem) <= len(rounds))
         past = set(rounds)
         present = {int(path.stem) for path in _numbered(updates)} & past
+        yield from (path for path in _numbered(run / AGGREGATES) if int(path.stem) in past)
     else:
         yield from (run / checkpoint(number) for number in sorted({checkpoint_rounds[0], checkpoint_rounds[-1]}))
         present = set()

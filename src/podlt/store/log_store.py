@@ -201,6 +201,17 @@ class LogStore:
             rows = self._connection.execute(self._mine(wanted)).all()
         return [(_expect(size, int), _expect(note, str)) for size, note in rows]
 
+    def size(self) -> int:
+        """How many entries the last tree head is over; 0 if there is none.
+
+        Raises:
+            InvalidProofError: a row is not what this format writes.
+            StorageError: the database cannot be read.
+        """
+        with self._reading():
+            last = self._connection.execute(self._mine(sa.select(sa.func.max(self._tables.heads.c.size)))).scalar()
+        return 0 if last is None else _expect(last, int)
+
     def snapshot(self, path: Path) -> None:
         """Copies the log as it is at some moment, whole rounds only, to a new SQLite file; writers go on meanwhile.
 

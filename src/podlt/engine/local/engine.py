@@ -41,7 +41,8 @@ class _Host:
         deals: of this round, to be sent again to a process that takes over.
         working: the tasks' seats that were sent and not answered yet, and how often.
         deaths: how many processes died here in this round.
-        late: whether one took over that was not asked to open yet, although the others were.
+        openings: what it shows of this round so far.
+        hides: whether that was not given to the manager yet.
         heard: when it last was given something to do, or replied (seconds, monotonic).
     """
 
@@ -50,12 +51,13 @@ class _Host:
         self.deals: list[frames.Deal] = []
         self.working: Counter[int] = Counter()
         self.deaths = 0
-        self.late = False
+        self.openings: frames.HostOpenings | None = None
+        self.hides = False
         self.heard = now
 
     def begin_round(self) -> None:
         """Forgets the round before."""
-        self.deals, self.working, self.deaths, self.late = [], Counter(), 0, False
+        self.deals, self.working, self.deaths, self.openings, self.hides = [], Counter(), 0, None, False
 
     def give(self, deal: frames.Deal, now: float) -> None:
         """Sends a deal, and remembers it."""
@@ -90,6 +92,8 @@ class LocalEngine(FixedMembers):
         processes: that host the workers; taken out of the list, and ended when the engine is closed.
         clock: seconds, monotonic.
     """
+
+    trusted = True
 
     def __init__(
         self,
@@ -194,12 +198,14 @@ class LocalEngine(FixedMembers):
         self._give_waiting()
 
     def open(self, bound: Bound) -> None:
-        """Asks all workers to open their commitments of a round."""
+        """Has `events` give what opens the commitments of a round.
+
+        A process sends that behind its commitments, and here it waits until they are logged: it has nothing to hide
+        from this machine, and nobody waits for it to be asked.
+        """
         self._opening = True
         for host in self._hosts:
-            host.late = False
-            if host.deals:
-                host.process.send(frames.OpenRound(round=bound.round))
+            host.hides = bool(host.deals)
 
     def idle(self) -> bool:
         """Whether every task was answered: until then a process may still write to its slots."""
@@ -211,6 +217,11 @@ class LocalEngine(FixedMembers):
         Raises:
             EngineError: a process dies, or hangs, again and again.
         """
+        for hiding in self._hosts if self._opening else ():
+            if hiding.hides and hiding.openings is not None:
+                hiding.hides = False
+                yield hiding.openings
+                return
         found = self._selector.select(timeout=self._timeout.least / 4)
         for hung in [] if found else self._hung():
             yield self._replace(hung)
@@ -221,14 +232,17 @@ class LocalEngine(FixedMembers):
                 yield self._replace(host)
             elif isinstance(message, frames.ExecutionFailed) and self._home.get(message.holder) is not host:
                 continue  # nobody fails in another's name
-            elif message.round == self._round:
-                if not isinstance(message, frames.HostOpenings):
-                    now = self._clock()
-                    self._timeout.replied(now - host.heard)
-                    host.heard = now
-                    host.replied(message)
+            elif message.round != self._round:
+                continue
+            elif isinstance(message, frames.HostOpenings):
+                host.openings = message
+            else:
+                now = self._clock()
+                self._timeout.replied(now - host.heard)
+                host.heard = now
+                host.replied(message)
                 yield message
-                self._go_on(host)
+                self._give_waiting()
 
     def close(self) -> None:
         """Ends all processes."""
@@ -271,18 +285,12 @@ class LocalEngine(FixedMembers):
         host.process = HostProcess.start()
         self._set_up(host)
         self._await_ready(host)
-        deals, host.deals, host.working, host.late = host.deals, [], Counter(), True
+        deals, host.deals, host.working = host.deals, [], Counter()
+        host.openings, host.hides = None, self._opening
         for deal in deals:
             host.give(deal, self._clock())
         self._give_waiting()
         return Restarted(host.number, status, [hosted.number for hosted in host.workers])
-
-    def _go_on(self, host: _Host) -> None:
-        """After a reply was handled: deals what waited for it."""
-        self._give_waiting()
-        if self._opening and host.late and not host.working:
-            host.late = False
-            host.process.send(frames.OpenRound(round=self._round))
 
     def _give_waiting(self) -> None:
         """Deals what waits, except tasks that another process still executes: it would write to the same slot."""

@@ -138,12 +138,6 @@ class ExecutionFailed(Frame, frozen=True, tag="failed"):
     message: str
 
 
-class OpenRound(Frame, frozen=True, tag="open"):
-    """All commitments are in the log: show what they hid."""
-
-    round: int
-
-
 class HostOpenings(Frame, frozen=True, tag="openings"):
     """What the commitments hid."""
 
@@ -155,9 +149,7 @@ class Stop(Frame, frozen=True, tag="stop"):
     """The process may end."""
 
 
-_decoder: Decoder[Frame] = Decoder(
-    HostSetup | Ready | Deal | Results | ExecutionFailed | OpenRound | HostOpenings | Stop
-)
+_decoder: Decoder[Frame] = Decoder(HostSetup | Ready | Deal | Results | ExecutionFailed | HostOpenings | Stop)
 
 
 def pack(message: Frame) -> bytes:

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -55,14 +55,12 @@ class Host:
         return self._workers.join(workers)
 
     def deal(self, deal: frames.Deal, connection: socket.socket) -> None:
-        """Executes the tasks of a round, and sends the results."""
+        """Executes the tasks of a round, and sends the results, and then what opens every commitment of the round."""
         batch = self._batch.views(deal.buffer, deal.examples)
         with self._workers.inputs(self._state.bytes, batch, proof=deal.proof):
-            self._workers.work(deal, self._slot, lambda results: frames.send(connection, results))
-
-    def open(self, round: int) -> frames.HostOpenings:
-        """Every opening that its workers owe in a round."""
-        return self._workers.open(round)
+            self._workers.work(deal, self._slot, lambda results: frames.send(connection, results), shared=True)
+        if deal.proof:
+            frames.send(connection, self._workers.open(deal.tasks[0].task.round))
 
     def _slot(self, dealt: frames.DealtTask) -> np.ndarray:
         start = dealt.seat * self._workers.update_bytes
@@ -81,20 +79,22 @@ def serve(connection: socket.socket) -> None:
             frames.send(connection, host.join(message.workers))
         elif isinstance(message, frames.Deal) and host is not None:
             host.deal(message, connection)
-        elif isinstance(message, frames.OpenRound) and host is not None:
-            frames.send(connection, host.open(message.round))
 
 
-def main() -> None:
+def main(ended: Callable[[], object] = bool) -> None:
     """The entry point of a worker process: one thread, and Ctrl-C is the manager's business.
 
     It ends without PyTorch's own taking down, which lasts as long as half of its import: nothing here needs it.
+
+    Args:
+        ended: is called at the end; for measuring.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     with socket.socket(fileno=int(sys.argv[1])) as connection, suppress(BrokenPipeError, ConnectionResetError):
         serve(connection)
+    ended()
     os._exit(0)
 
 

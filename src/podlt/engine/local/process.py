@@ -55,15 +55,19 @@ class HostProcess(ChildProcess):
 
 
 @contextmanager
-def starting(count: int) -> Iterator[list[HostProcess]]:
+def starting(count: int, kind: type[HostProcess] | None = None) -> Iterator[list[HostProcess]]:
     """Processes that import PyTorch while the manager captures the program; those that are left over are ended.
 
     Who takes one out of the list has to close it.
+
+    Args:
+        count: how many.
+        kind: what they run, if not what it usually is.
     """
     processes: list[HostProcess] = []
     try:
         for _ in range(count):
-            processes.append(HostProcess.start())
+            processes.append((kind or HostProcess).start())
         yield processes
     finally:
         for process in processes:

@@ -50,8 +50,7 @@ def pay(state: RunFacts, entry: e.Pay) -> None:
     """The round ends with what it pays."""
     round = _judged(state, entry.round)
     require(round.applied, Claim.PROGRESS, "the round's update is not applied")
-    earned = state.earned()
-    owed = state.owed(earned)
+    earned, owed = state.dues()
     require(entry.transfers == owed, Claim.PAYMENTS, "the round pays other than the rules owe", owed, entry.transfers)
     convicted = round.convicted()
     state.ledger.pay(entry.transfers, earned, convicted)

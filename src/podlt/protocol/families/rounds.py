@@ -71,7 +71,7 @@ def reveal(state: RunFacts, entry: e.Reveal) -> None:
     for o in entry.openings:
         promised = round.commitments[o.seat, o.holder]
         key = state.workers[o.holder].key
-        found = crypto.commitment(state.task_digest(roles.seats[o.seat]), key, o.update, o.salt)
+        found = round.promise(state.task_digest(roles.seats[o.seat]), key, o.update, o.salt)
         message = f"worker {o.holder}'s commitment to the task of seat {o.seat} opens to something else"
         require(found == promised.commitment, Claim.OPENINGS, message, promised.commitment, found)
         results[o.seat, o.holder] = o.update
