@@ -11,6 +11,8 @@ import typer
 from rich.table import Table
 
 from podlt.cli.options import JsonOption, console
+from podlt.errors import UsageError
+from podlt.protocol.shares import SPREAD
 
 if TYPE_CHECKING:
     from podlt.sim.arena_rows import ArenaTable
@@ -22,6 +24,12 @@ def arena(
     workers: Annotated[int, typer.Option(min=5, help="Of each run.")] = 50,
     rounds: Annotated[int, typer.Option(min=1, help="Of each run, about.")] = 120,
     share: Annotated[float, typer.Option(min=0, max=1, help="Of the workers that attack.")] = 0.3,
+    defences: Annotated[
+        str, typer.Option(metavar="NAMES", help="Some of none,classic,guarded; all unless given.")
+    ] = "",
+    levels: Annotated[
+        str, typer.Option(metavar="LEVELS", help="Unequal machines: the workers' levels in turn, such as 0,0,1,2.")
+    ] = "",
     processes: Annotated[int | None, typer.Option(min=1, help="That play; all cores unless given.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it, as .svg or .png.")] = None,
     write: Annotated[
@@ -40,6 +48,8 @@ def arena(
 
               podlt arena --attacks sleeper,rational --seeds 1 --workers 20 --rounds 60
 
+              podlt arena --levels 0,0,1,2 --defences guarded     unequal machines
+
               podlt arena --honest 1000000
     """
     import msgspec
@@ -56,13 +66,41 @@ def arena(
                 + (f": the chance of one is below {found.bound:.1g} at 95 %" if not found.convicted else "")
             )
         raise typer.Exit(1 if found.convicted else 0)
-    names = [name.strip() for name in attacks.split(",") if name.strip()]
-    table = play_arena(names, seeds, workers, rounds, share, processes, _progress("runs"))
+    table = play_arena(
+        _parts(attacks),
+        seeds,
+        workers,
+        rounds,
+        share,
+        levels=_levels(levels),
+        defences=_parts(defences),
+        processes=processes,
+        progress=_progress("runs"),
+    )
     _keep(table, plot, write)
     if as_json:
         typer.echo(msgspec.json.encode(table).decode())
         return
     _print(table)
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _levels(text: str) -> list[int]:
+    """Levels in turn.
+
+    Raises:
+        UsageError: they are no levels, or so many are below 0 that none would be usual.
+    """
+    try:
+        found = [int(part) for part in _parts(text)]
+    except ValueError:
+        found = [SPREAD + 1]
+    if any(not 0 <= level <= SPREAD for level in found):
+        raise UsageError(f"--levels {text!r}: expected levels from 0 to {SPREAD}, such as 0,0,1,2")
+    return found
 
 
 def _progress(what: str) -> Callable[[int, int], None]:
@@ -94,6 +132,8 @@ def _print(table: ArenaTable) -> None:
 
     out = console()
     for defence, title in TITLES.items():
+        if not any(row.defence == defence for row in table.rows):
+            continue
         shown = Table(title=title.replace("`", ""), title_justify="left", box=None, pad_edge=False)
         for number, name in enumerate(["attack", *(name for name, _ in COLUMNS)]):
             shown.add_column(name, justify="right" if number else "left")

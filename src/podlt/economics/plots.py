@@ -10,8 +10,8 @@ import msgspec
 
 from podlt.economics.formulas import caught_within
 from podlt.economics.options import Assumptions, ProofOptions
-from podlt.economics.plan import LONE, ProofPlan, detection, kinds_of, players, stakes_of
-from podlt.economics.response import BestResponse, Situation
+from podlt.economics.plan import LONE, ProofPlan, Tempted, detection, detection_of, kinds_of, players, stakes_of
+from podlt.economics.response import BestResponse
 from podlt.errors import UsageError
 
 FORMATS = (".svg", ".png")
@@ -55,12 +55,12 @@ def draw_plan(plan: ProofPlan, path: Path) -> None:
 
 
 def gains(
-    situations: Sequence[Situation], options: ProofOptions, assumed: Assumptions, name: str, values: Sequence[int]
+    tempted: Tempted, options: ProofOptions, assumed: Assumptions, name: str, values: Sequence[int]
 ) -> list[float]:
     """What cheating gains for each value of an option.
 
     Args:
-        situations: as the best response takes them.
+        tempted: who cheats.
         options: of the proof.
         assumed: of the run and its workers.
         name: "escrow" or "deposit".
@@ -69,7 +69,8 @@ def gains(
     found = []
     for value in values:
         stakes = stakes_of(msgspec.structs.replace(options, **{name: value}), assumed)
-        found.append(BestResponse(stakes, situations, min(assumed.rounds, MAX_TASKS)).work_out().gain())
+        tasks = min(tempted.tasks, MAX_TASKS)
+        found.append(BestResponse(stakes, tempted.situations, tasks).work_out().gain())
     return found
 
 
@@ -94,8 +95,8 @@ def _cost(plan: ProofPlan, axes: Any) -> None:
 
 def _gains(plan: ProofPlan, name: str, axes: Any) -> None:
     options, assumed = plan.options, plan.assumed
-    found = detection(options, assumed.workers, max(1, assumed.members), assumed.operators)
-    kinds = kinds_of(options, assumed.workers)
+    found = detection_of(options, assumed)
+    kinds = kinds_of(options, assumed.workers, assumed.seats)
     shown = {who: each for who, each in players(options, assumed, kinds, found).items() if _is_shown(plan, who)}
     most = _longest(plan, name)
     values = sorted({round(most * i / POINTS) for i in range(POINTS + 1)})
@@ -107,7 +108,7 @@ def _gains(plan: ProofPlan, name: str, axes: Any) -> None:
 
 
 def _is_shown(plan: ProofPlan, who: str) -> bool:
-    return who == LONE or who in [each.who for each in plan.incentives[:2]]
+    return who.startswith(LONE) or who in [each.who for each in plan.incentives[:2]]
 
 
 def _longest(plan: ProofPlan, name: str) -> int:

@@ -132,6 +132,10 @@ class World:
         self.manager = Manager(RunState(), self.chain, self._clock)
         self.fakes_applied = self.fakes_opened = self.fakes_caught = 0
         self.convicted_in: dict[int, int] = {}
+        self.prepare()
+
+    def prepare(self) -> None:
+        """What a kind of run has besides: nothing here."""
 
     @property
     def state(self) -> RunState:
