@@ -10,6 +10,7 @@ import pytest
 from podlt.crypto import digest
 from podlt.economics.formulas import likely_count
 from podlt.errors import UsageError
+from podlt.protocol.messages import Task
 from podlt.protocol.plan import Upcoming
 from podlt.recipe import ProtocolSpec
 from podlt.sim.arena import DEFENCES, ArenaWorld, Score, play_attack
@@ -20,6 +21,7 @@ from podlt.sim.attacks import ATTACKS, NOBODY
 from podlt.sim.digits import COUNT, DigitsModel
 from podlt.sim.learning import FAKES, LearningWorld
 from podlt.sim.players import Gossip, Player
+from podlt.sim.strategies import Strategist
 from podlt.sim.world import MemoryLog, Scenario, make_player
 from podlt.verify import verify_log
 from podlt.verify.documents import Documents
@@ -102,11 +104,19 @@ class WatchedWorld(ArenaWorld):
         super().apply(accepted, plan)
 
 
+class Grown(Strategist):
+    """Fakes everything once it has four seats."""
+
+    def result(self, task: Task) -> bytes:
+        grown = self.world.state.roster.weight(self.number) >= 4
+        return self.fake(task) if grown else self.execute(task)
+
+
 def test_who_is_convicted_by_one_of_its_tasks_has_none_of_the_others_applied() -> None:
     seed = digest("test-several/1")
 
     def players(gossip: Gossip) -> list[Player]:
-        return [make_player(ATTACKS["zeros"].player if i < 2 else Player, i, seed, gossip) for i in range(12)]
+        return [make_player(Grown if i < 2 else Player, i, seed, gossip) for i in range(12)]
 
     world = WatchedWorld(Scenario(examples=4000, batch_size=160, shard_size=8), players, seed, ATTACKS["zeros"])
     world.levels = [2, 2, *[0] * 10]
