@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from podlt.canonical import encode
-from podlt.crypto import blob_digest, digest
+from podlt.crypto import SigningKey, blob_digest, digest
 from podlt.data.field import Field
 from podlt.engine.interface import DurableEntries, Lost, Moved, TaskLate
 from podlt.engine.local import frames
@@ -46,7 +46,7 @@ from podlt.sim.host import (
 )
 from podlt.sim.liars import liar
 from podlt.sim.packets import EventQueue, ManagerKilledError, PacketSimulator
-from podlt.sim.players import Player
+from podlt.sim.players import Gossip, Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 
 FIELDS = [Field("line", "u8", (EXAMPLE_BYTES,), "input", None)]
@@ -70,6 +70,7 @@ class NetworkedWorld(World):
         deposit: that each worker brings.
         examples: of each worker's share of a round.
         shares: of the recipe.
+        rules: of the recipe, in place of the defaults and `shares`.
 
     Attributes:
         bound: has every receipt that a worker kept.
@@ -91,16 +92,17 @@ class NetworkedWorld(World):
         deposit: int = 0,
         examples: int = 1,
         shares: Literal["measured", "equal"] = "measured",
+        rules: ProtocolSpec | None = None,
     ) -> None:
         name = digest("sim-network/1", seed.to_bytes(16, "big", signed=True))
         self.dice = random.Random(name)
         self.faults = NetworkFaults.drawn(self.dice) if faults is None else faults
         count = sum(processes)
-        batch, rules = count * examples, ProtocolSpec(shares=shares)
-        scenario = Scenario(examples=batch * rounds, batch_size=batch, shard_size=0, deposit=deposit, protocol=rules)
+        batch, protocol = count * examples, rules if rules is not None else ProtocolSpec(shares=shares)
+        scenario = Scenario(examples=batch * rounds, batch_size=batch, deposit=deposit, protocol=protocol)
         super().__init__(
             scenario,
-            lambda gossip: [make_player(Player, number, name, gossip) for number in range(count)],
+            lambda gossip: self.cast(gossip, count, name),
             name,
             log := MemoryLog(),
             spare_secrets=1000,
@@ -126,8 +128,20 @@ class NetworkedWorld(World):
                 bend["machine"] = Machine(self.faults.compute * self.faults.machines[host], examples, withheld)
             elif withheld:
                 bend["machine"] = Machine(self.faults.compute, withheld=withheld)
+            bend |= self.behind(host, mine)
             books = partial(WorkerBooks, self.bound, [key.public for key in mine], self.key.public)
             self.hosts.append(SimulatedHost(mine, self.key.public, self.packets, self.faults, self.dice, books, **bend))
+
+    def cast(self, gossip: Gossip, count: int, name: bytes) -> list[Player]:
+        """Who is behind the identities: honest workers."""
+        return [make_player(Player, number, name, gossip) for number in range(count)]
+
+    def behind(self, host: int, keys: Sequence[SigningKey]) -> dict[str, Any]:
+        """What a process is made with besides: nothing here."""
+        return {}
+
+    def between_rounds(self) -> None:
+        """What else happens between rounds: nothing here."""
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -205,6 +219,7 @@ class NetworkedWorld(World):
         self.write()
         self._stalled = self._limit()
         self.members.update()
+        self.between_rounds()
         self._fleet.decide()
         if not self.state.trained:
             self.members.await_more()
@@ -260,11 +275,16 @@ class NetworkedWorld(World):
 
     def _collect(self, waiting: deque[Assignment]) -> None:
         """Has the tasks executed over the network, and their commitments opened."""
-        plan, manager, engine = self._plan, self.manager, self.engine
+        plan, engine = self._plan, self.engine
         assert plan is not None
         self._tasks = {(a.seat, a.holder): a for a in waiting}
         self._bounds = shard_bounds(plan.examples, plan.shards)
         engine.deal(0, plan.examples, self._bounds, list(waiting))
+        self._finish_collecting()
+
+    def _finish_collecting(self) -> None:
+        """Takes answers until all tasks have theirs."""
+        manager, engine = self.manager, self.engine
         while not (manager.all_opened and engine.idle()):
             while not manager.all_committed:
                 self._take_events()

@@ -65,7 +65,7 @@ class Strategist(Cheater):
 
     def leave(self) -> None:
         """Leaves between rounds."""
-        self.world.manager.withdraw(self.number, "left")
+        self.world.depart(self)
 
     def come_back_as_another(self) -> None:
         """Joins under a key that nobody knows."""

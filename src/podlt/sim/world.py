@@ -178,6 +178,10 @@ class World:
         terms = self.manager.join_terms(player.key.public, deposit, seen, operator=player.operator)
         self.manager.join(player.key.public, terms, player.join(self.state.run, terms))
 
+    def depart(self, player: Player) -> None:
+        """A player leaves between rounds."""
+        self.manager.withdraw(player.number, "left")
+
     def play(self, until: Callable[[World], bool] = lambda world: False) -> None:
         """Plays rounds until the run is complete, stops for want of workers, or `until` is true."""
         while not until(self):
