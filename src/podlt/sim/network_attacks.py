@@ -12,8 +12,9 @@ from podlt.sim import vices as v
 from podlt.sim.attacks import Formula
 from podlt.sim.players import Player
 
-Outcome = Literal["caught", "let go", "shut out", "harmless"]
-"""Convicted; withdrawn, without fraud; refused for good, without fraud; none of these, and nothing false is applied."""
+Outcome = Literal["caught", "let go", "shut out", "harmless", "rescued"]
+"""Convicted; withdrawn, without fraud; refused for good, without fraud; none of these, and nothing false is applied. Or
+fakes are applied, nobody is convicted, and `verify` counts withdrawals after a commitment."""
 
 
 class NetworkAttack(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +91,7 @@ NETWORK_ATTACKS = {
         _bent("other-name", "answers and opens in others' names as well", "harmless", v.OtherName),
         _bent("thief", "signs a commitment that it overheard", "let go", v.StolenCommitment),
         _bent("false-failure", "says that its task failed, one of three", "let go", v.FalseFailure),
-        _bent("restarting", "dies with its task in hand, one round of three", "harmless", v.Restarting),
+        _bent("restarting", "dies with its task in hand, one round of three", "let go", v.Restarting),
         _bent("join-again", "sends its signed joining with each answer", "harmless", v.JoinAgain),
         _bent("flood", "sends 1,900 useless messages a round", "harmless", v.Flood),
         _bent("larger-flood", "sends 2,100", "shut out", v.LargerFlood),
@@ -99,7 +100,7 @@ NETWORK_ATTACKS = {
         NetworkAttack(
             name="rescue",
             what="a lying manager withdraws who would be compared",
-            expected="let go",
+            expected="rescued",
             player=s.Accomplice,
             rescue=True,
         ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -47,6 +47,7 @@ from podlt.sim.host import (
 from podlt.sim.liars import liar
 from podlt.sim.packets import EventQueue, ManagerKilledError, PacketSimulator
 from podlt.sim.players import Gossip, Player
+from podlt.sim.trouble import Trouble
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 
 FIELDS = [Field("line", "u8", (EXAMPLE_BYTES,), "input", None)]
@@ -110,6 +111,7 @@ class NetworkedWorld(World):
         self.memory_log, self.bound = log, ReceiptStore()
         self.schedule = EventQueue()
         self.packets = PacketSimulator(self.schedule, self.faults, self.dice)
+        self._trouble = Trouble(self.packets, self.faults, self.dice)
         self.hosts: list[SimulatedHost] = []
         self.liars = set(range(len(processes))[: self.faults.liars])
         self.withdrawn: list[str] = []
@@ -154,8 +156,8 @@ class NetworkedWorld(World):
         self._begin()
         for host in self.hosts:
             self.schedule.after(self.dice.random(), host.start)
-            self._trouble(host)
-        self._trouble_manager()
+            self._trouble.of_host(host)
+        self._trouble.of_manager()
         wanted = len(self.honest)
         while self.state.closed is None or self.state.closed.outcome != "complete":
             try:
@@ -261,7 +263,7 @@ class NetworkedWorld(World):
         self.state_from_log()
         self.manager.resume(anew=True)
         self.write()
-        self._trouble_manager()
+        self._trouble.of_manager()
 
     def state_from_log(self) -> None:
         """The rules' side as it is after the log, as a manager that is resumed has it."""
@@ -381,38 +383,3 @@ class NetworkedWorld(World):
     def _check_progress(self) -> None:
         if self.schedule.now > self._stalled:
             raise StalledError(f"no round for {STALLED_SECONDS:.0f} simulated seconds")
-
-    # -- what goes wrong ---------------------------------------------------------------------------------------------
-
-    def _trouble(self, host: SimulatedHost) -> None:
-        """Cuts off and kills a process, again and again until all that ends."""
-        for rate, longest, strike in (
-            (self.faults.partition, self.faults.partition_seconds, self._cut),
-            (self.faults.crash, self.faults.crash_seconds, self._crash),
-        ):
-            if rate:
-                self._again(rate, lambda host=host, strike=strike, longest=longest: strike(host, longest))  # type: ignore[misc]
-
-    def _trouble_manager(self) -> None:
-        if self.faults.manager_crash:
-            self._again(self.faults.manager_crash, self._kill, repeat=False)
-
-    def _again(self, rate: float, strike: Callable[[], None], *, repeat: bool = True) -> None:
-        def due() -> None:
-            if self.schedule.now < self.faults.until:
-                strike()
-                if repeat:
-                    self._again(rate, strike)
-
-        self.schedule.after(self.dice.expovariate(rate), due)
-
-    def _kill(self) -> None:
-        self.packets.killed = True
-
-    def _cut(self, host: SimulatedHost, longest: float) -> None:
-        if host.connection is not None and host.session is not None:
-            self.packets.cut(host.connection, self.dice.random() * longest)
-
-    def _crash(self, host: SimulatedHost, longest: float) -> None:
-        if host.connection is not None and host.session is not None:
-            host.crash(self.dice.random() * longest)

@@ -14,6 +14,7 @@ from podlt.crypto import SigningKey, blob_digest, digest
 from podlt.economics.formulas import likely_count
 from podlt.economics.plan import detection
 from podlt.errors import UsageError
+from podlt.network.session.facts import LATE_SECONDS
 from podlt.network.worker.books import WorkerBooks
 from podlt.protocol import entries as e
 from podlt.protocol.messages import Assignment, Committed, Opened
@@ -30,14 +31,17 @@ from podlt.sim.world import make_player
 from podlt.verify import verify_log
 from podlt.verify.documents import Documents
 
-RULES = ProtocolSpec(checked=0.2, own=0.1, own_most=2)
-"""More is checked than by default, so that runs of a few rounds tell."""
+RULES = ProtocolSpec(checked=0.2, own=0.1, own_most=2, escrow=10)
+"""More is checked than by default, and less in escrow, so that runs of a few rounds tell."""
 
 COMPUTE, EXAMPLES, SHARE = 0.1, 16, 0.25
 """Seconds of a task of so many examples; the share of workers that attack."""
 
-WITHHELD = 0.95
-"""Seconds after which who answers at the last moment does: a task is late after one, at least."""
+LATE = LATE_SECONDS
+"""Seconds after which a task is late, at least."""
+
+WITHHELD = 0.95 * LATE
+"""After so many who answers at the last moment does."""
 
 
 class CheatedWorld(NetworkedWorld):
@@ -148,7 +152,11 @@ class CheatedWorld(NetworkedWorld):
     def _collect(self, waiting: deque[Assignment]) -> None:
         super()._collect(waiting)
         while self.attack.rescue and (found := self._exposed()):
+            key = self.state.workers[found[0]].key
             self._lose(found[0], "was silent for 15 s")
+            host = next(host for host in self.hosts if key in host.keys)
+            if host.connection is not None:  # it comes back as soon as the round is over
+                self.packets.reset(host.connection)
             self._finish_collecting()
 
     def _exposed(self) -> list[int]:
@@ -168,7 +176,7 @@ class CheatedWorld(NetworkedWorld):
             found = detection(proof_options(state.options), round.seats, members)
             hazard = getattr(found, self.attack.formula)
         for shard, results in round.answers.items():
-            due = self.honest_result(state.task(shard))
+            due = self._known(update_of(state.task(shard)))
             named = set(round.verdicts[shard].convicted) if shard in round.verdicts else set()
             for worker, result in results.items():
                 if result != due:
@@ -312,6 +320,8 @@ def _row(attack: NetworkAttack, worlds: Sequence[CheatedWorld], usual: Sequence[
     outcome: Outcome = "harmless"
     if convicted:
         outcome = "caught"
+    elif applied and rescued:
+        outcome = "rescued"
     elif shut_out:
         outcome = "shut out"
     elif let_go:

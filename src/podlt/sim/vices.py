@@ -275,9 +275,8 @@ class Flood(Vice):
     count = 1900
 
     def done(self, send: SendMessage, said: m.TaskDone) -> Iterable[SendMessage]:
-        """Questions about parameters that there are not."""
-        asked = m.record(m.GetParameters(digest=digest("flood/1", said.deal_id)))
-        return [send, *[SendMessage(send.key, asked)] * self.count]
+        """Openings of nothing."""
+        return [send, *[_record(send, m.Openings(deal_id=said.deal_id, opened=[]))] * self.count]
 
 
 class LargerFlood(Flood):
