@@ -235,7 +235,9 @@ def test_every_attack_over_five_seeds_comes_to_what_threats_says() -> None:
         assert least <= (row.rate or 0.0) * row.trials <= most, row.attack
     assert all(guarded[name].gain < 0 for name in ("zeros", "half", "sleeper", "end-game", "coalition", "copycat"))
     assert guarded["rational-deposit"].gain == pytest.approx(0, abs=0.2)
-    assert guarded["1e30"].accuracy >= guarded["1e30"].clean - 0.5
+    assert guarded["1e30"].lost.below(0.5) == "holds" and all(row.withheld == 0 for row in guarded.values())
+    worse = {name for name, row in guarded.items() if row.lost.below(0.5) == "fails"}
+    assert worse <= {"sybil", "rational-keys", "rescue"}  # docs/THREATS.md, "What is not covered"
 
 
 @pytest.mark.slow

@@ -10,14 +10,10 @@ import msgspec
 
 from podlt.economics.formulas import caught_within
 from podlt.economics.options import Assumptions, ProofOptions
+from podlt.economics.picture import INK, LINE, drawn_into, plain
 from podlt.economics.plan import LONE, ProofPlan, Tempted, detection, detection_of, kinds_of, players, stakes_of
 from podlt.economics.response import BestResponse
-from podlt.errors import UsageError
 
-FORMATS = (".svg", ".png")
-
-# The light colours of the report's page.
-PAPER, INK, LINE = "#ffffff", "#1d2530", "#c3cad3"
 COLOURS = ("#1f6feb", "#8250df", "#bf8700", "#cf222e")
 
 SIZE = (10.8, 6.6)
@@ -34,13 +30,7 @@ def draw_plan(plan: ProofPlan, path: Path) -> None:
     Raises:
         UsageError: neither .svg nor .png.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{path}: expected a name that ends in {' or '.join(FORMATS)}")
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "plan", "font.family": "sans-serif"}):
-        figure = Figure(figsize=SIZE, layout="constrained", facecolor=PAPER)
+    with drawn_into(path, SIZE, "plan") as figure:
         places = figure.subplots(2, 2)
         _detection(plan, _axes(places[0, 0], "fakes", "caught by then"))
         _cost(plan, _axes(places[0, 1], "workers", "% of the work"))
@@ -50,8 +40,6 @@ def draw_plan(plan: ProofPlan, path: Path) -> None:
         else:
             places[1, 0].set_axis_off()
             places[1, 1].set_axis_off()
-        metadata = {"Date": None, "Creator": None} if path.suffix.lower() == ".svg" else {"Software": None}
-        figure.savefig(path, metadata=metadata, facecolor=PAPER)
 
 
 def gains(
@@ -119,15 +107,11 @@ def _longest(plan: ProofPlan, name: str) -> int:
 
 
 def _axes(axes: Any, x: str, y: str) -> Any:
-    axes.set_facecolor(PAPER)
+    plain(axes)
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
-    axes.tick_params(colors=INK)
     axes.grid(color=LINE, linewidth=0.5, alpha=0.6)
     axes.set_axisbelow(True)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(LINE)
     return axes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from podlt.errors import UsageError
+from podlt.economics.picture import drawn_into, plain
 from podlt.sim.arena_gates import Estimate, GateRow, gate_table
 from podlt.sim.arena_rows import ArenaRow, ArenaTable
 from podlt.sim.attacks import NOBODY
@@ -16,7 +16,6 @@ TITLES = {
     "guarded": "`guarded`",
 }
 COLOURS = {"none": "#6e7781", "classic": "#bf8700", "guarded": "#1f6feb"}
-FORMATS = (".svg", ".png")
 
 
 def _number(value: float | None, digits: int = 1) -> str:
@@ -134,19 +133,13 @@ def draw_arena(table: ArenaTable, path: Path) -> None:
     Raises:
         UsageError: neither .svg nor .png.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{path}: expected a name that ends in {' or '.join(FORMATS)}")
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     names = list(dict.fromkeys(row.attack for row in table.rows if row.attack != NOBODY))
     panels: tuple[tuple[str, Callable[[ArenaRow], float]], ...] = (
         ("cheaters caught, %", lambda row: 100 * (row.caught or 0.0)),
         ("gain over honesty, tasks' rewards", lambda row: row.gain),
         ("accuracy lost, points", lambda row: row.lost.mean),
     )
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "arena", "font.family": "sans-serif", "font.size": 8}):
-        figure = Figure(figsize=(11, 0.8 + 0.24 * len(names)), layout="constrained", facecolor="#ffffff")
+    with drawn_into(path, (11, 0.8 + 0.24 * len(names)), "arena", 8) as figure:
         places = figure.subplots(1, len(panels), sharey=True)
         for place, (title, value) in zip(places, panels, strict=True):
             played = {row.defence for row in table.rows}
@@ -155,9 +148,7 @@ def draw_arena(table: ArenaTable, path: Path) -> None:
                 heights = [i + 0.27 * (number - 1) for i in range(len(names))]
                 place.barh(heights, [found[name] for name in names], 0.25, color=colour, label=defence)
             place.set_title(title, fontsize=9)
-            place.spines[["top", "right"]].set_visible(False)
+            plain(place)
         places[0].set_yticks(range(len(names)), names)
         places[0].invert_yaxis()
         places[0].legend(frameon=False, fontsize=8)
-        metadata = {"Date": None, "Creator": None} if path.suffix.lower() == ".svg" else {"Software": None}
-        figure.savefig(path, metadata=metadata, facecolor="#ffffff")
