@@ -81,12 +81,12 @@ def test_classic_says_whom_its_vote_evicts(podlt: Podlt) -> None:
 
 
 def test_levels_are_counted_in_tasks_and_the_page_shows_their_examples(podlt: Podlt) -> None:
-    outcome = podlt("plan", "--levels=-3:1,0:49")
+    outcome = podlt("plan", "--levels", "-3:1,0:49")
     text = DOCUMENT.read_text()
-    block = text.split("$ podlt plan --levels=-3:1,0:49\n", 1)[1].split("```", 1)[0]
+    block = text.split("$ podlt plan --levels -3:1,0:49\n", 1)[1].split("```", 1)[0]
     shown = {line.rstrip() for line in outcome.out.splitlines()}
     assert outcome.code == 0 and set(block.splitlines()) <= shown
-    found = json.loads(podlt("plan", "--levels=-3:1,0:49", "--json").out)
+    found = json.loads(podlt("plan", "--levels", "-3:1,0:49", "--json").out)
     assert found["assumed"]["workers"] == 50
     slow, fast = (row for row in found["cheats"] if "alone" in row["who"])
     assert fast["hazard"] < slow["hazard"] and fast["rounds"] == pytest.approx(slow["rounds"] / 8, abs=1)
