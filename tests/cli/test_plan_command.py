@@ -78,3 +78,34 @@ def test_where_nothing_is_paid_there_is_no_best_response(podlt: Podlt) -> None:
 def test_classic_says_whom_its_vote_evicts(podlt: Podlt) -> None:
     out = podlt("plan", "--preset", "classic").out
     assert "0.092 honest workers are evicted a round" in out and "no deposit ends" in out
+
+
+def test_levels_are_counted_in_tasks_and_the_page_shows_their_examples(podlt: Podlt) -> None:
+    outcome = podlt("plan", "--levels", "-3:1,0:49")
+    text = DOCUMENT.read_text()
+    block = text.split("$ podlt plan --levels -3:1,0:49\n", 1)[1].split("```", 1)[0]
+    shown = {line.rstrip() for line in outcome.out.splitlines()}
+    assert outcome.code == 0 and set(block.splitlines()) <= shown
+    found = json.loads(podlt("plan", "--levels", "-3:1,0:49", "--json").out)
+    assert found["assumed"]["workers"] == 50
+    slow, fast = (row for row in found["cheats"] if "alone" in row["who"])
+    assert fast["hazard"] < slow["hazard"] and fast["rounds"] == pytest.approx(slow["rounds"] / 8, abs=1)
+
+
+def test_equal_levels_are_no_levels(podlt: Podlt) -> None:
+    plain, equal = (json.loads(podlt("plan", *more, "--json").out) for more in ([], ["--levels", "0:50"]))
+    assert plain["cheats"] == equal["cheats"] and plain["incentives"] == equal["incentives"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--levels", "0"], "expected LEVEL:WORKERS"),
+        (["--levels", "0:5,1:x"], "expected LEVEL:WORKERS"),
+        (["--levels", "0:5,1:3", "--workers", "9"], "expected levels of all 9 workers"),
+        (["--levels", "0:5,1:3", "--operators", "2"], "not both"),
+    ],
+)
+def test_levels_that_cannot_be_are_refused(podlt: Podlt, argv: list[str], words: str) -> None:
+    outcome = podlt("plan", *argv)
+    assert outcome.code == 2 and words in outcome.err

@@ -81,8 +81,8 @@ def test_with_the_manager_friends_are_seen_by_strangers_only() -> None:
 def test_a_situation_that_is_told_apart_leaves_the_mean_hazard_as_it_is() -> None:
     kinds = round_kinds(10, 0.03, 0.02)
     shown = players(EVICTS, Assumptions(workers=10), kinds, guarded(kinds, members=2))
-    assert sum(each.chance for each in shown[LONE]) == pytest.approx(1)
-    assert sum(each.chance * each.hazard for each in shown[LONE]) == pytest.approx(guarded(kinds).lone)
+    assert sum(each.chance for each in shown[LONE].situations) == pytest.approx(1)
+    assert sum(each.chance * each.hazard for each in shown[LONE].situations) == pytest.approx(guarded(kinds).lone)
 
 
 def test_a_recipes_terms_become_options_with_the_reward_of_a_task() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podlt.program.outliers import MOST_SAVED, ROUNDS, OutlierBudget
+from podlt.program.outliers import MOST_SAVED, ROUNDS, OutlierBudget, left_by_the_false
 
 ORDINARY = [1.0, 1.2, 0.8, 1.1, 0.9]
 
@@ -63,3 +63,10 @@ def test_what_is_not_finite_is_left_to_who_executes_it_anyway(value: float) -> N
 def test_without_a_conviction_looks_are_bounded_by_the_rounds(rounds: list[list[float]], clip: int) -> None:
     budget = OutlierBudget(clip)
     assert sum(len(looks(budget, squares)) for squares in rounds) <= MOST_SAVED + len(rounds) / ROUNDS
+
+
+def test_what_else_a_liar_gave_alone_is_executed_and_what_an_honest_worker_gave_as_well_is_not() -> None:
+    answers = {0: {1: b"false"}, 1: {1: b"x"}, 2: {1: b"y", 2: b"y"}, 3: {2: b"z"}, 4: {1: b"w", 3: b"w"}, 5: {3: b"u"}}
+    assert left_by_the_false(answers, {0: b"true"}) == [1]
+    assert left_by_the_false(answers, {0: b"true", 5: b"v"}) == [1, 4]
+    assert left_by_the_false(answers, {0: b"false", 3: b"z"}) == []

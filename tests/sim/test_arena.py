@@ -10,14 +10,18 @@ import pytest
 from podlt.crypto import digest
 from podlt.economics.formulas import likely_count
 from podlt.errors import UsageError
+from podlt.protocol.messages import Task
+from podlt.protocol.plan import Upcoming
 from podlt.recipe import ProtocolSpec
-from podlt.sim.arena import DEFENCES, Score, play_attack
+from podlt.sim.arena import DEFENCES, ArenaWorld, Score, play_attack
+from podlt.sim.arena_gates import Estimate, GateRow, estimate, gate_table
 from podlt.sim.arena_report import arena_page, draw_arena
 from podlt.sim.arena_rows import compare_honest, honest_run, play_arena
 from podlt.sim.attacks import ATTACKS, NOBODY
 from podlt.sim.digits import COUNT, DigitsModel
 from podlt.sim.learning import FAKES, LearningWorld
 from podlt.sim.players import Gossip, Player
+from podlt.sim.strategies import Strategist
 from podlt.sim.world import MemoryLog, Scenario, make_player
 from podlt.verify import verify_log
 from podlt.verify.documents import Documents
@@ -35,9 +39,11 @@ NO_FAKES = (
 )
 
 
-def score(attack: str, defence: str = "guarded", rounds: int = 12, workers: int = 20) -> Score:
+def score(
+    attack: str, defence: str = "guarded", rounds: int = 12, workers: int = 20, levels: tuple[int, ...] = ()
+) -> Score:
     """One run with a third of the workers attacking."""
-    return play_attack(attack, defence, 1, workers, rounds, 0.3)  # type: ignore[arg-type]
+    return play_attack(attack, defence, 1, workers, rounds, 0.3, levels)  # type: ignore[arg-type]
 
 
 def learning_world(rules: ProtocolSpec, kind: str = "zeros", cheaters: int = 0) -> tuple[LearningWorld, MemoryLog]:
@@ -72,6 +78,51 @@ def test_updates_are_clipped_as_the_options_say_and_the_log_tells(clip: int) -> 
     assert (world.clipped > 0) == (clip > 0)
     norms = np.linalg.norm(world.model.values - DigitsModel(world._chance).values)
     assert (norms > 10) == (clip == 0)
+
+
+def test_without_fakes_a_run_comes_to_the_same_model_as_its_reference() -> None:
+    world, _ = learning_world(ProtocolSpec(clip=0))
+    world.play()
+    assert np.array_equal(world.model.values, world.reference.values)
+    faked, _ = learning_world(ProtocolSpec(clip=0, own=0.0), "negative", 3)
+    faked.step()
+    assert faked.fakes_applied and not np.array_equal(faked.model.values, faked.reference.values)
+
+
+class WatchedWorld(ArenaWorld):
+    """Keeps how many fakes the convicted gave in the round that convicted them, and how many of these were applied."""
+
+    given_then = applied_then = 0
+
+    def apply(self, accepted: list[bytes], plan: Upcoming) -> None:
+        round, convicted = self.state.revealed, self.state.revealed.convicted()
+        for shard, found in round.answers.items():
+            if found.keys() <= convicted:
+                due = self.honest_result(self.state.task(shard))
+                self.given_then += due not in found.values()
+                self.applied_then += accepted[shard] != due
+        super().apply(accepted, plan)
+
+
+class Grown(Strategist):
+    """Fakes everything once it has four seats."""
+
+    def result(self, task: Task) -> bytes:
+        grown = self.world.state.roster.weight(self.number) >= 4
+        return self.fake(task) if grown else self.execute(task)
+
+
+def test_who_is_convicted_by_one_of_its_tasks_has_none_of_the_others_applied() -> None:
+    seed = digest("test-several/1")
+
+    def players(gossip: Gossip) -> list[Player]:
+        return [make_player(Grown if i < 2 else Player, i, seed, gossip) for i in range(12)]
+
+    world = WatchedWorld(Scenario(examples=4000, batch_size=160, shard_size=8), players, seed, ATTACKS["zeros"])
+    world.levels = [2, 2, *[0] * 10]
+    world.begin()
+    world.play()
+    assert {0, 1} <= world.convicted_in.keys() and world.given_then >= 4 and world.applied_then == 0
 
 
 @pytest.mark.parametrize("kind", ["thousand", "under-clip", "1e30"])
@@ -119,6 +170,26 @@ def test_friends_outvote_the_honest_under_classic_and_not_under_guarded() -> Non
     assert score("pairs").honest_convicted == 0
 
 
+@pytest.mark.parametrize("attack", ["zeros", "coalition", "comparing"])
+def test_rates_of_conviction_are_those_of_the_formula_where_machines_are_unequal(attack: str) -> None:
+    found = [play_attack(attack, "guarded", seed, 20, 24, 0.3, (0, 0, 1, 2)) for seed in range(3)]
+    trials, hits = sum(one.trials for one in found), sum(one.hits for one in found)
+    least, most = likely_count(trials, sum(one.expected or 0.0 for one in found) / trials, 0.999)
+    assert trials > 100 and least <= hits <= most
+    assert all(one.honest_convicted == 0 and one.withheld == 0 for one in found)
+
+
+def test_a_gate_holds_or_fails_or_cannot_be_told_yet() -> None:
+    assert estimate([1.0, 2.0, 3.0]).within == pytest.approx(4.303 / 3**0.5)
+    assert estimate([float(i % 2) for i in range(30)]).within == pytest.approx(0.1899, abs=1e-4)
+    lost = {"holds": Estimate(0.1, 0.3), "open": Estimate(0.4, 0.3), "fails": Estimate(0.9, 0.3)}
+    rows = [GateRow(name, 0, None, 0.0, 0, one) for name, one in lost.items()]
+    (*_, (what, found)) = gate_table(rows)
+    assert "0.5 points" in what and found == {name: [name] for name in lost}
+    bad = gate_table([GateRow("rational", 1, False, 3.0, 5, lost["holds"])])
+    assert [len(found["fails"]) for _, found in bad] == [1, 1, 1, 1, 0]
+
+
 def test_a_deposit_keeps_who_does_what_pays_most_honest_where_keys_are_free() -> None:
     assert score("rational-keys").applied > 0
     assert score("rational-deposit").applied == 0
@@ -131,11 +202,11 @@ def test_a_manager_that_lets_its_accomplices_go_is_counted() -> None:
 
 def test_a_table_has_a_row_for_each_attack_and_defence_and_becomes_a_page_and_a_picture(tmp_path: Path) -> None:
     ticks: list[tuple[int, int]] = []
-    table = play_arena(["zeros"], 1, 12, 4, processes=1, progress=lambda done, of: ticks.append((done, of)))
+    table = play_arena(["zeros"], 2, 12, 4, processes=1, progress=lambda done, of: ticks.append((done, of)))
     assert [(row.attack, row.defence) for row in table.rows] == [(n, d) for n in (NOBODY, "zeros") for d in DEFENCES]
-    assert ticks[-1] == (6, 6)
+    assert ticks[-1] == (12, 12)
     page = arena_page(table, "podlt arena", "2026-11-29", "podlt 1")
-    assert page.count("| `zeros` |") == 3 and "podlt arena" in page
+    assert page.count("| `zeros` | gives zeros |") == 6 and "podlt arena" in page
     draw_arena(table, tmp_path / "arena.svg")
     assert b"zeros" in (tmp_path / "arena.svg").read_bytes()
 
@@ -164,7 +235,9 @@ def test_every_attack_over_five_seeds_comes_to_what_threats_says() -> None:
         assert least <= (row.rate or 0.0) * row.trials <= most, row.attack
     assert all(guarded[name].gain < 0 for name in ("zeros", "half", "sleeper", "end-game", "coalition", "copycat"))
     assert guarded["rational-deposit"].gain == pytest.approx(0, abs=0.2)
-    assert guarded["1e30"].accuracy >= guarded["1e30"].clean - 0.5
+    assert guarded["1e30"].lost.below(0.5) == "holds" and all(row.withheld == 0 for row in guarded.values())
+    worse = {name for name, row in guarded.items() if row.lost.below(0.5) == "fails"}
+    assert worse <= {"sybil", "rational-keys", "rescue"}  # docs/THREATS.md, "What is not covered"
 
 
 @pytest.mark.slow

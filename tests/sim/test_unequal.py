@@ -8,14 +8,14 @@ from podlt.bench import unequal
 from podlt.protocol import entries as e
 from podlt.sim.faults import NetworkFaults
 from podlt.sim.networked import NetworkedWorld
-from podlt.sim.networks import _broken
+from podlt.sim.networks import broken_promises
 
 
 def world(machines: list[float], rounds: int, examples: int = 32, **faults: float) -> NetworkedWorld:
     wrong = NetworkFaults(compute=0.1, machines=tuple(machines), delay=0.001, until=0.0, **faults)  # type: ignore[arg-type]
     found = NetworkedWorld([1] * len(machines), rounds, 3, wrong, examples=examples)
     found.run()
-    assert not list(_broken(found))
+    assert not found.fakes_applied and not list(broken_promises(found))
     return found
 
 

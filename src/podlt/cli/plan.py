@@ -81,6 +81,15 @@ class AssumedFlags:
     operators: Annotated[int | None, typer.Option(min=1, rich_help_panel=WORKERS, help="How many, of equal size.")] = (
         None
     )
+    levels: Annotated[
+        str,
+        typer.Option(
+            metavar="LEVEL:WORKERS,...",
+            rich_help_panel=WORKERS,
+            help="Unequal machines, such as 0:40,2:10, as `podlt workers list` has them; who is one level higher has "
+            "twice as many tasks a round.",
+        ),
+    ] = ""
     keys: Annotated[
         Literal["invited", "free"],
         typer.Option(rich_help_panel=WORKERS, help="Whether who was evicted can come back under a new key."),
@@ -109,6 +118,8 @@ def plan(
               podlt plan --workers 200 --coalition 0.3 --keys free --deposit 25
 
               podlt plan --preset classic --plot plan.svg
+
+              podlt plan --levels -3:1,0:49     one machine at an eighth of the others' speed
     """
     import msgspec
 
@@ -139,16 +150,20 @@ def _inputs(name: str | None, proof: ProofFlags, assumed: AssumedFlags) -> tuple
     from podlt.economics.batches import Dealing, options_of
     from podlt.economics.options import Assumptions
     from podlt.economics.plan import kinds_of
+    from podlt.protocol.shares import SeatWeights
     from podlt.recipe import TrainingSpec, load_recipe
 
     training, protocol = TrainingSpec(), {}
     if name is not None:
         recipe = load_recipe(find_recipe(name))
         training, protocol = recipe.training, msgspec.to_builtins(recipe.protocol)
-    workers, given = assumed.workers or training.workers, vars(proof)
+    levels = _levels(assumed.levels)
+    workers, given = assumed.workers or sum(levels.values()) or training.workers, vars(proof)
     flags = {field: value for field, value in given.items() if value is not None and field != "reward"}
     rules = options_of(protocol | flags, 1)
-    dealing = Dealing(training.batch_size, training.shard_size, kinds_of(rules, workers))
+    weights = SeatWeights(levels)
+    kinds = kinds_of(rules, workers, weights.total if levels else None)
+    dealing = Dealing(training.batch_size, -(-training.shard_size // weights.usual), kinds)
     options = options_of(protocol | flags, dealing.task_examples)
     if proof.reward is not None:
         options = msgspec.structs.replace(options, reward=proof.reward)
@@ -163,7 +178,23 @@ def _inputs(name: str | None, proof: ProofFlags, assumed: AssumedFlags) -> tuple
         operators=assumed.operators,
         keys=assumed.keys,
         new_key=assumed.key_price,
+        levels=levels,
     )
+
+
+def _levels(text: str) -> dict[int, int]:
+    """Level -> how many workers have it.
+
+    Raises:
+        UsageError: anything else.
+    """
+    found: dict[int, int] = {}
+    for part in text.split(",") if text else ():
+        level, colon, count = part.strip().partition(":")
+        if not colon or not level.lstrip("-").isdecimal() or not count.isdecimal():
+            raise UsageError(f"--levels {text!r}: expected LEVEL:WORKERS,..., such as 0:40,2:10")
+        found[int(level)] = found.get(int(level), 0) + int(count)
+    return found
 
 
 def _print_record(options: ProofOptions, assumed: Assumptions, plot: Path | None, *, as_json: bool) -> None:
@@ -189,7 +220,7 @@ def _print(plan: ProofPlan, out: Console) -> None:
     from podlt.economics.words import advice, one_line
 
     options, assumed = plan.options, plan.assumed
-    out.print(one_line(assumed.workers, options, assumed.rounds) + "\n", soft_wrap=True)
+    out.print(one_line(assumed.workers, options, assumed.rounds, assumed.seating) + "\n", soft_wrap=True)
     print_facts(_facts(plan), out)
     out.print()
     out.print(_cheats(plan))
@@ -201,17 +232,26 @@ def _print(plan: ProofPlan, out: Console) -> None:
         out.print(f"- {sentence}", soft_wrap=True)
 
 
+def _tasks(assumed: Assumptions) -> str:
+    """How many tasks workers have a round."""
+    seating = assumed.seating
+    if seating is None or assumed.seats == assumed.workers:
+        return "a task each a round"
+    each = sorted({*seating.friends, *seating.others})
+    return f"{seating.total:,} tasks a round, {' or '.join(map(str, each))} each"
+
+
 def _facts(plan: ProofPlan) -> dict[str, str]:
     options, assumed, cost, alone = plan.options, plan.assumed, plan.cost, plan.unpunished
     apart = "" if assumed.operators is None else f" of {assumed.operators} operators"
     spares = ", ".join(f"{number} in {chance:.0%}" for number, chance in plan.spares_a_round)
     facts = {
-        "run": f"{assumed.workers:,} workers{apart}, {assumed.rounds:,} rounds, a task each a round",
+        "run": f"{assumed.workers:,} workers{apart}, {assumed.rounds:,} rounds, {_tasks(assumed)}",
         "cost": f"{cost.spares:.2%} of workers' tasks repeat another (spares: {spares} of the rounds), the manager "
         f"executes {cost.own:.2%} more: {cost.total:.2%}",
     }
     if options.preset == "guarded" and options.clip:
-        shards = assumed.workers - cost.spares * assumed.workers
+        shards = assumed.seats - cost.spares * assumed.seats
         facts["one fake"] = f"weighs at most as {options.clip:g} of a round's {shards:,.1f} useful shards (clip)"
     if assumed.members > 1:
         what = "the most" if options.preset == "classic" else "all"

@@ -49,7 +49,7 @@ def simulate(
     if network:
         if cheat or keep is not None or preset != "guarded":
             raise UsageError(
-                "--network: expected no --cheat, --keep or --preset; whoever lies there lies about messages"
+                "--network: expected no --cheat, --keep or --preset; podlt arena --network plays cheaters there"
             )
         return _networks(workers, rounds, runs, seed, as_json)
     from podlt.recipe import ProtocolSpec

@@ -30,6 +30,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from podlt.economics.seats import Seating
+
 CLASSIC_SPARES = 2
 """How often `classic` repeats its one checked shard."""
 
@@ -67,7 +69,11 @@ class RoundKind(msgspec.Struct, frozen=True):
     @property
     def hazard(self) -> float:
         """A lone fake's, to whoever can tell how many spares the round has."""
-        return 1 - (1 - self.compared) * (1 - self.seen)
+        return self.found()
+
+    def found(self, pairing: float = 1.0) -> float:
+        """A lone fake's hazard where its seat is compared so many times as often as seats are in the mean."""
+        return 1 - (1 - self.compared * pairing) * (1 - self.seen)
 
 
 class ProofCost(msgspec.Struct, frozen=True):
@@ -164,26 +170,31 @@ def strangers(seats: int, members: int, operators: int | None = None) -> float:
     return min(1.0, (seats - members) / (seats - size))
 
 
-def guarded(kinds: Sequence[RoundKind], members: int = 1, operators: int | None = None) -> Detection:
+def guarded(
+    kinds: Sequence[RoundKind], members: int = 1, operators: int | None = None, seating: Seating | None = None
+) -> Detection:
     """What `guarded` finds.
 
     Args:
         kinds: the rounds that it draws.
         members: of the coalition.
         operators: how many there are; None if every worker is its own.
+        seating: where workers have unequal numbers of seats, each its own operator: who has how many. Members are then
+            its friends, and hazards are means over their seats.
     """
-    seats = kinds[0].seats
-    q = strangers(seats, members, operators)
-    unshared = 1 - _mean(kinds, lambda kind: kind.compared * (1 - q))
-    alone = _mean(kinds, lambda k: k.compared * q + (1 - k.compared) * k.seen)
+    seats, c, q = kinds[0].seats, 1.0, strangers(kinds[0].seats, members, operators)
+    if seating is not None:
+        members, c, q = seating.members, seating.pairing, seating.strangers
+    unshared = 1 - _mean(kinds, lambda kind: c * kind.compared * (1 - q))
+    alone = _mean(kinds, lambda k: c * k.compared * q + (1 - c * k.compared) * k.seen)
     spares = _mean(kinds, lambda kind: kind.spares)
     return Detection(
         cost=ProofCost(spares / seats, _mean(kinds, lambda kind: kind.own) / seats),
-        lone=_mean(kinds, lambda kind: kind.hazard),
-        everything=_mean(kinds, lambda k: 1 - (1 - k.compared * q) * (1 - k.seen)),
+        lone=_mean(kinds, lambda kind: kind.found(c)),
+        everything=_mean(kinds, lambda kind: kind.found(c * q)),
         comparing=alone / unshared if unshared > 0 else 0.0,
         paired=_mean(kinds, lambda k: k.spares * k.seen) / spares if spares else 0.0,
-        paired_a_round=spares * members / seats * (1 - q),
+        paired_a_round=c * spares * members / seats * (1 - q),
         paired_share=1 - unshared,
         framed_a_round=0.0,
     )

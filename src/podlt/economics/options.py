@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from podlt.economics.seats import Seating, seating_of
 from podlt.errors import UsageError
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -55,6 +57,7 @@ class Assumptions(msgspec.Struct, frozen=True, kw_only=True):
         operators: how many there are, of equal size; None if every worker is its own.
         keys: whether keys are by invitation, so that who was evicted cannot come back, or free.
         new_key: what a new key costs besides the deposit where keys are free, in credits.
+        levels: of unequal machines: level -> how many workers have it, all of them together; else each has a seat.
     """
 
     workers: Annotated[int, Meta(ge=2)] = 50
@@ -64,11 +67,25 @@ class Assumptions(msgspec.Struct, frozen=True, kw_only=True):
     operators: Annotated[int, Meta(ge=1)] | None = None
     keys: Literal["invited", "free"] = "invited"
     new_key: Annotated[float, Meta(ge=0)] = 0.0
+    levels: Mapping[int, int] = {}
 
     @property
     def members(self) -> int:
-        """How many workers the coalition has."""
+        """How many workers the coalition has: as large a share of each level, where there are several."""
+        if self.levels:
+            return sum(round(self.coalition * count) for count in self.levels.values())
         return round(self.coalition * self.workers)
+
+    @property
+    def seating(self) -> Seating | None:
+        """Who has how many seats, where that is not one each; the coalition, or a worker of the lowest level, apart."""
+        return seating_of(self.levels, self.coalition) if len(self.levels) > 1 else None
+
+    @property
+    def seats(self) -> int:
+        """How many tasks are dealt a round."""
+        seating = self.seating
+        return self.workers if seating is None else seating.total
 
 
 def check_assumptions(assumed: Assumptions) -> None:
@@ -81,3 +98,8 @@ def check_assumptions(assumed: Assumptions) -> None:
         raise UsageError(f"expected at most as many operators as workers ({assumed.workers}), got {assumed.operators}")
     if assumed.members >= assumed.workers:
         raise UsageError(f"a coalition of {assumed.coalition:.0%} of {assumed.workers} workers leaves nobody honest")
+    counted = sum(assumed.levels.values())
+    if assumed.levels and (counted != assumed.workers or min(assumed.levels.values()) < 1):
+        raise UsageError(f"expected levels of all {assumed.workers} workers, got those of {counted}")
+    if assumed.levels and assumed.operators is not None:
+        raise UsageError("expected levels or operators, and not both: no formula has two workers of unequal share")

@@ -21,6 +21,7 @@ from podlt.economics.formulas import (
 )
 from podlt.economics.options import Assumptions, ProofOptions, check_assumptions
 from podlt.economics.response import MAX_STATES, BestResponse, Situation, Stakes
+from podlt.economics.seats import Seating
 from podlt.errors import UsageError
 
 CERTAIN = 0.999
@@ -127,9 +128,10 @@ def make_plan(options: ProofOptions, assumed: Assumptions) -> ProofPlan:
         UsageError: no run could do that.
     """
     check_assumptions(assumed)
-    kinds = kinds_of(options, assumed.workers)
-    found = detection(options, assumed.workers, max(1, assumed.members), assumed.operators)
-    tasks = max(1, min(assumed.rounds, MAX_STATES // (options.escrow + 1)))
+    kinds = kinds_of(options, assumed.workers, assumed.seats)
+    found = detection_of(options, assumed)
+    most = MAX_STATES // (options.escrow + 1)
+    tasks = max(1, min(assumed.rounds, most))
     friends = assumed.members > 1
     cost = assumed.cost * options.reward
     return ProofPlan(
@@ -139,32 +141,50 @@ def make_plan(options: ProofOptions, assumed: Assumptions) -> ProofPlan:
         spares_a_round=[(kind.spares, kind.chance) for kind in kinds],
         cheats=_cheats(found, options, assumed),
         unpunished=_unpunished(found, options, assumed),
-        shared_work=assumed.rounds * found.paired_share * cost / 2,
+        shared_work=assumed.rounds * assumed.seats / assumed.workers * found.paired_share * cost / 2,
         tasks_worked_out=tasks,
         incentives=[
-            _incentive(who, situations, stakes_of(options, assumed), tasks)
-            for who, situations in players(options, assumed, kinds, found).items()
+            _incentive(who, each, stakes_of(options, assumed), max(1, min(each.tasks, most)))
+            for who, each in players(options, assumed, kinds, found).items()
             if options.reward and (friends or who != COMPARING)
         ],
     )
 
 
-def detection(options: ProofOptions, workers: int, members: int = 1, operators: int | None = None) -> Detection:
+def detection(
+    options: ProofOptions,
+    workers: int,
+    members: int = 1,
+    operators: int | None = None,
+    seating: Seating | None = None,
+) -> Detection:
     """What the proof finds.
 
     Args:
         options: of the proof.
-        workers: each has a task a round.
+        workers: how many there are.
         members: of the coalition.
         operators: how many there are; None if every worker is its own.
+        seating: where workers have unequal numbers of seats: who has how many; else each has one.
     """
     if options.preset == "classic":
         return classic(workers, members)
-    return guarded(kinds_of(options, workers), members, operators)
+    seats = None if seating is None else seating.total
+    return guarded(kinds_of(options, workers, seats), members, operators, seating)
 
 
-def kinds_of(options: ProofOptions, workers: int) -> list[RoundKind]:
+def detection_of(options: ProofOptions, assumed: Assumptions) -> Detection:
+    """What the proof finds under these assumptions."""
+    return detection(options, assumed.workers, max(1, assumed.members), assumed.operators, assumed.seating)
+
+
+def kinds_of(options: ProofOptions, workers: int, seats: int | None = None) -> list[RoundKind]:
     """The rounds that the proof draws, by their number of spares.
+
+    Args:
+        options: of the proof.
+        workers: how many there are.
+        seats: tasks that are dealt a round; None for one each.
 
     Raises:
         UsageError: too few workers for the proof.
@@ -173,7 +193,9 @@ def kinds_of(options: ProofOptions, workers: int) -> list[RoundKind]:
         if workers < 3:
             raise UsageError(f"classic: expected at least 3 workers, got {workers}")
         return [RoundKind(1.0, workers, 2, 0.0)]
-    return round_kinds(workers, options.checked, options.own, options.own_most, least_spares=int(options.checked > 0))
+    count = workers if seats is None else seats
+    most = None if options.own_most is None else options.own_most * (count // workers)
+    return round_kinds(count, options.checked, options.own, most, least_spares=int(options.checked > 0))
 
 
 def stakes_of(options: ProofOptions, assumed: Assumptions) -> Stakes:
@@ -187,44 +209,71 @@ def stakes_of(options: ProofOptions, assumed: Assumptions) -> Stakes:
     )
 
 
+class Tempted(msgspec.Struct, frozen=True):
+    """A cheater, by what it can tell of a task before it executes it.
+
+    Attributes:
+        situations: that it can tell apart.
+        tasks: that it has in the run, if it is there from the start.
+    """
+
+    situations: list[Situation]
+    tasks: int
+
+
 LONE = "alone"
 COMPARING = "in a coalition that compares shards"
 
 
 def players(
     options: ProofOptions, assumed: Assumptions, kinds: Sequence[RoundKind], found: Detection
-) -> dict[str, list[Situation]]:
-    """Cheaters, by what they can tell of a task before they execute it.
+) -> dict[str, Tempted]:
+    """Cheaters, in a few words each. Of unequal machines a lone one of the slowest and one of the fastest.
 
     Friends who hold the same shard may execute it once, which halves what a true result costs them: only what a
     fake saves beyond that tempts them. How many spares a round has is known to all: so a lone cheater may wait for the
-    rounds with the fewest.
+    rounds with the fewest. Who has several tasks a round is taken to give them one after another.
     """
-    cost = assumed.cost * options.reward
-    paired = found.paired_share
-    return {
-        LONE: [Situation(kind.chance, kind.hazard, cost) for kind in kinds]
-        if options.preset == "guarded"
-        else [Situation(1.0, found.lone, cost)],
-        COMPARING: [Situation(1 - paired, found.comparing, cost), Situation(paired, found.paired, cost / 2)],
+    cost, rounds = assumed.cost * options.reward, assumed.rounds
+    paired, each = found.paired_share, assumed.seats / assumed.workers
+    friends = [Situation(1 - paired, found.comparing, cost), Situation(paired, found.paired, cost / 2)]
+    if options.preset == "classic":
+        return {LONE: Tempted([Situation(1.0, found.lone, cost)], rounds), COMPARING: Tempted(friends, rounds)}
+    loners = {
+        who: Tempted([Situation(kind.chance, kind.found(pairing), cost) for kind in kinds], rounds * seats)
+        for who, seats, pairing in _loners(assumed)
     }
+    return {**loners, COMPARING: Tempted(friends, round(rounds * each))}
+
+
+def _loners(assumed: Assumptions) -> list[tuple[str, int, float]]:
+    """Lone cheaters: in words, with how many seats, and how often they are compared beside the mean."""
+    seating = assumed.seating
+    if seating is None:
+        return [(LONE, 1, 1.0)]
+    ends = sorted({*seating.friends, *seating.others})[:: max(1, len({*seating.friends, *seating.others}) - 1)]
+    return [(f"{LONE}, {seats} of {seating.total:,} seats", seats, seating.alone(seats).pairing) for seats in ends]
 
 
 def _unpunished(found: Detection, options: ProofOptions, assumed: Assumptions) -> Unpunished:
-    blind = msgspec.structs.replace(options, own=0.0)
-    seen = detection(blind, assumed.workers, max(1, assumed.members), assumed.operators).everything
+    seen = detection_of(msgspec.structs.replace(options, own=0.0), assumed).everything
     return Unpunished(found.paired_a_round, found.paired_share, found.paired, found.framed_a_round, 1 - seen)
 
 
 def _cheats(found: Detection, options: ProofOptions, assumed: Assumptions) -> list[Cheat]:
-    members, rounds = assumed.members, assumed.rounds
-    cheats = [_cheat("a lone cheater", found.lone, 1.0, rounds, options.convictions)]
+    members, rounds, each = assumed.members, assumed.rounds, assumed.seats / assumed.workers
+    if options.preset == "classic" or assumed.seating is None:
+        cheats = [_cheat("a lone cheater", found.lone, 1.0, rounds, options.convictions)]
+    else:
+        kinds = kinds_of(options, assumed.workers, assumed.seats)
+        hazards = [(who, n, sum(kind.chance * kind.found(c) for kind in kinds)) for who, n, c in _loners(assumed)]
+        cheats = [_cheat(f"a cheater {who}", hazard, n, rounds, options.convictions) for who, n, hazard in hazards]
     if members > 1:
         who = f"a coalition of {members} that "
         shards = found.paired_a_round
         cheats += [
-            _cheat(f"{who}fakes everything alike", found.everything, 1.0, rounds, options.convictions),
-            _cheat(f"{who}fakes what no friend holds", found.comparing, 1.0, rounds, options.convictions),
+            _cheat(f"{who}fakes everything alike", found.everything, each, rounds, options.convictions),
+            _cheat(f"{who}fakes what no friend holds", found.comparing, each, rounds, options.convictions),
             _cheat(f"{who}fakes what only friends hold", found.paired, shards, rounds, 1),
         ]
     return cheats
@@ -242,7 +291,8 @@ def _cheat(who: str, hazard: float, chances_a_round: float, rounds: int, convict
     )
 
 
-def _incentive(who: str, situations: list[Situation], stakes: Stakes, tasks: int) -> Incentive:
+def _incentive(who: str, tempted: Tempted, stakes: Stakes, tasks: int) -> Incentive:
+    situations = tempted.situations
     best = BestResponse(stakes, situations, tasks).work_out()
     late_gain, late_tasks = max((best.gain(left), left) for left in range(1, tasks + 1))
     return Incentive(

@@ -10,14 +10,10 @@ import msgspec
 
 from podlt.economics.formulas import caught_within
 from podlt.economics.options import Assumptions, ProofOptions
-from podlt.economics.plan import LONE, ProofPlan, detection, kinds_of, players, stakes_of
-from podlt.economics.response import BestResponse, Situation
-from podlt.errors import UsageError
+from podlt.economics.picture import INK, LINE, drawn_into, plain
+from podlt.economics.plan import LONE, ProofPlan, Tempted, detection, detection_of, kinds_of, players, stakes_of
+from podlt.economics.response import BestResponse
 
-FORMATS = (".svg", ".png")
-
-# The light colours of the report's page.
-PAPER, INK, LINE = "#ffffff", "#1d2530", "#c3cad3"
 COLOURS = ("#1f6feb", "#8250df", "#bf8700", "#cf222e")
 
 SIZE = (10.8, 6.6)
@@ -34,13 +30,7 @@ def draw_plan(plan: ProofPlan, path: Path) -> None:
     Raises:
         UsageError: neither .svg nor .png.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{path}: expected a name that ends in {' or '.join(FORMATS)}")
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "plan", "font.family": "sans-serif"}):
-        figure = Figure(figsize=SIZE, layout="constrained", facecolor=PAPER)
+    with drawn_into(path, SIZE, "plan") as figure:
         places = figure.subplots(2, 2)
         _detection(plan, _axes(places[0, 0], "fakes", "caught by then"))
         _cost(plan, _axes(places[0, 1], "workers", "% of the work"))
@@ -50,17 +40,15 @@ def draw_plan(plan: ProofPlan, path: Path) -> None:
         else:
             places[1, 0].set_axis_off()
             places[1, 1].set_axis_off()
-        metadata = {"Date": None, "Creator": None} if path.suffix.lower() == ".svg" else {"Software": None}
-        figure.savefig(path, metadata=metadata, facecolor=PAPER)
 
 
 def gains(
-    situations: Sequence[Situation], options: ProofOptions, assumed: Assumptions, name: str, values: Sequence[int]
+    tempted: Tempted, options: ProofOptions, assumed: Assumptions, name: str, values: Sequence[int]
 ) -> list[float]:
     """What cheating gains for each value of an option.
 
     Args:
-        situations: as the best response takes them.
+        tempted: who cheats.
         options: of the proof.
         assumed: of the run and its workers.
         name: "escrow" or "deposit".
@@ -69,7 +57,8 @@ def gains(
     found = []
     for value in values:
         stakes = stakes_of(msgspec.structs.replace(options, **{name: value}), assumed)
-        found.append(BestResponse(stakes, situations, min(assumed.rounds, MAX_TASKS)).work_out().gain())
+        tasks = min(tempted.tasks, MAX_TASKS)
+        found.append(BestResponse(stakes, tempted.situations, tasks).work_out().gain())
     return found
 
 
@@ -94,8 +83,8 @@ def _cost(plan: ProofPlan, axes: Any) -> None:
 
 def _gains(plan: ProofPlan, name: str, axes: Any) -> None:
     options, assumed = plan.options, plan.assumed
-    found = detection(options, assumed.workers, max(1, assumed.members), assumed.operators)
-    kinds = kinds_of(options, assumed.workers)
+    found = detection_of(options, assumed)
+    kinds = kinds_of(options, assumed.workers, assumed.seats)
     shown = {who: each for who, each in players(options, assumed, kinds, found).items() if _is_shown(plan, who)}
     most = _longest(plan, name)
     values = sorted({round(most * i / POINTS) for i in range(POINTS + 1)})
@@ -107,7 +96,7 @@ def _gains(plan: ProofPlan, name: str, axes: Any) -> None:
 
 
 def _is_shown(plan: ProofPlan, who: str) -> bool:
-    return who == LONE or who in [each.who for each in plan.incentives[:2]]
+    return who.startswith(LONE) or who in [each.who for each in plan.incentives[:2]]
 
 
 def _longest(plan: ProofPlan, name: str) -> int:
@@ -118,15 +107,11 @@ def _longest(plan: ProofPlan, name: str) -> int:
 
 
 def _axes(axes: Any, x: str, y: str) -> Any:
-    axes.set_facecolor(PAPER)
+    plain(axes)
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
-    axes.tick_params(colors=INK)
     axes.grid(color=LINE, linewidth=0.5, alpha=0.6)
     axes.set_axisbelow(True)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(LINE)
     return axes
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 from podlt.economics.formulas import CLASSIC_SPARES, caught_within, tasks_until
 from podlt.economics.options import ProofOptions
 from podlt.economics.plan import ProofPlan, detection
+from podlt.economics.seats import Seating
 
 DEAR = 0.1
 """A cost that a run's first line explains."""
 
 
-def one_line(workers: int, options: ProofOptions, rounds: int) -> str:
+def one_line(workers: int, options: ProofOptions, rounds: int, seating: Seating | None = None) -> str:
     """What the proof of a run costs and finds, in one line: printed before the run starts.
 
     Args:
-        workers: each has a task a round.
+        workers: how many there are.
         options: of the proof.
         rounds: of the run.
+        seating: where they have unequal numbers of tasks a round: who has how many.
     """
-    found = detection(options, workers)
+    found = detection(options, workers, seating=seating)
     parts = [f"proof: {options.preset}, costs {found.cost.total:.1%}", _caught(found.lone, rounds)]
     if options.preset == "classic":
         if found.cost.total > DEAR:

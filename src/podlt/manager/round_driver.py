@@ -21,7 +21,7 @@ from podlt.execution.task_executor import TaskExecutor, as_batch, one_thread
 from podlt.manager import events as ev
 from podlt.manager.batches import RoundBatch
 from podlt.manager.weights import Average, Weights
-from podlt.program.outliers import OutlierBudget
+from podlt.program.outliers import OutlierBudget, left_by_the_false
 from podlt.protocol.entries import Verdict
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import Assignment, Committed, Opened
@@ -152,7 +152,7 @@ class RoundDriver:
     def _look_at_outliers(
         self, squares: Sequence[float], own: dict[int, np.ndarray], digests: dict[int, bytes]
     ) -> None:
-        """Executes what is far larger than the other updates; adds it to what was executed, and its digest."""
+        """Executes what is far larger than other updates, and what else liars gave; adds it to what was executed."""
         answers = self._manager.state.revealed.answers
 
         def is_false(shard: int) -> bool:
@@ -165,6 +165,8 @@ class RoundDriver:
             return is_false(shard)
 
         self._outliers.look(squares, {shard: is_false(shard) for shard in digests}, execute)
+        for shard in left_by_the_false(answers, digests):
+            execute(shard)
 
     def _average(self, updates: Sequence[np.ndarray], squares: Sequence[list[float]] | None = None) -> Average:
         return self._weights.average(updates, self._examples(), self._clip, squares)

@@ -21,6 +21,23 @@ MODEST = 2.0
 """How many times the round's median a norm is at least that is looked at when there are looks to spare."""
 
 
+def left_by_the_false(answers: Mapping[int, Mapping[int, bytes]], executed: Mapping[int, bytes]) -> list[int]:
+    """What the manager executes as well because only workers gave it of whom a result of the round was false.
+
+    A worker has several tasks of a round where machines are unequal, or where it took one over. Who is convicted by
+    one of them would else have the others applied.
+
+    Args:
+        answers: shard -> worker -> digest of its result.
+        executed: shard -> digest of the manager's own, of what it executed already.
+
+    Returns:
+        Shards, ascending.
+    """
+    false = {w for j, due in executed.items() for w, result in answers[j].items() if result != due}
+    return sorted(j for j, found in answers.items() if j not in executed and found.keys() <= false)
+
+
 class OutlierBudget:
     """Chooses what is looked at.
 

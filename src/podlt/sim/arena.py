@@ -12,9 +12,11 @@ import msgspec
 from podlt.crypto import digest
 from podlt.economics.formulas import Detection
 from podlt.economics.plan import detection
+from podlt.economics.seats import Seating
 from podlt.protocol.messages import Assignment
 from podlt.protocol.options import RuleOptions
 from podlt.protocol.plan import Upcoming
+from podlt.protocol.shares import SeatWeights
 from podlt.recipe import ProtocolSpec
 from podlt.sim.attacks import ATTACKS, Attack
 from podlt.sim.learning import LearningWorld
@@ -53,7 +55,9 @@ class Score(msgspec.Struct, frozen=True):
         applied: shards whose applied update was a fake.
         vested: tasks paid for fakes.
         gain: of a cheater over the median honest worker of the run, in tasks' rewards.
-        accuracy: of the trained model on the test set.
+        accuracy: of the trained model on the test set, at the end.
+        without_fakes: the same, had the same rounds been trained on true updates.
+        withheld: credits of honest workers that are pending, or not returned, at the end.
         cost: executions that were not useful, for each of a worker.
         rescued: withdrawals after a commitment that `verify` counts; None where it was not asked.
         clipped: updates that were scaled down.
@@ -74,6 +78,8 @@ class Score(msgspec.Struct, frozen=True):
     vested: int
     gain: float
     accuracy: float
+    without_fakes: float
+    withheld: int
     cost: float
     rescued: int | None
     clipped: int
@@ -82,14 +88,27 @@ class Score(msgspec.Struct, frozen=True):
 
 
 class ArenaWorld(LearningWorld):
-    """A run that counts what an attack comes to. Arguments as `World`, and the attack."""
+    """A run that counts what an attack comes to.
+
+    Args:
+        scenario: as of `World`.
+        players: likewise.
+        seed: likewise.
+        attack: who attacks.
+        levels: that the workers come to, in turn; all stay equal where there are none.
+    """
 
     def __init__(
-        self, scenario: Scenario, players: Callable[[Gossip], Sequence[Player]], seed: bytes, attack: Attack
+        self,
+        scenario: Scenario,
+        players: Callable[[Gossip], Sequence[Player]],
+        seed: bytes,
+        attack: Attack,
+        levels: Sequence[int] = (),
     ) -> None:
         self.rows = MemoryLog()
         super().__init__(scenario, players, seed, self.rows)
-        self.attack = attack
+        self.attack, self.levels = attack, levels
         self.trials = self.hits = self.vested_fakes = self.useful = self.executions = self.work = 0
         self.expected = 0.0
         self.given: Counter[int] = Counter()
@@ -104,6 +123,7 @@ class ArenaWorld(LearningWorld):
 
     def step(self) -> bool:
         """Plays the next round, and follows each fake's pay."""
+        self._share()
         ledger = self.state.ledger
         owed = {worker: ledger.owes(worker) for worker in ledger.accounts}
         played = super().step()
@@ -115,16 +135,29 @@ class ArenaWorld(LearningWorld):
                 self.vested_fakes += held.popleft()
         return played
 
+    def _share(self) -> None:
+        """Has workers come nearer to their levels, a step at a time, as fast as the rules allow."""
+        state, levels = self.state, self.levels
+        if not levels or state.options.votes or state.pending_levels or state.trained or not state.may_share:
+            return
+        known = {worker: state.workers[worker].level for worker in state.active()}
+        due = {worker: min(level + 1, levels[worker % len(levels)]) for worker, level in known.items()}
+        changed = {worker: level for worker, level in due.items() if level != known[worker]}
+        if changed and state.roster.is_usual(changed):
+            self.manager.share(changed)
+
     def apply(self, accepted: list[bytes], plan: Upcoming) -> None:
         """Counts what was given, found and paid, then applies the updates."""
         round, convicted = self.state.revealed, self.state.revealed.convicted()
         honest = [self.honest_result(self.state.task(j)) for j in range(plan.shards)]
-        hazard = self._hazard(round.size)
+        hazard = self._hazard()
         for shard, found in round.answers.items():
             fakers = [worker for worker, result in found.items() if result != honest[shard]]
-            suspect = shard in round.verdicts and round.verdicts[shard].reason == "suspect"
-            if fakers and not suspect:
-                self._try(fakers, convicted, hazard)
+            verdict = round.verdicts.get(shard)
+            named = set(verdict.convicted) if verdict is not None and shard not in self.followed else set()
+            outlier = verdict is not None and verdict.reason == "suspect" and shard not in self.followed
+            if fakers and not outlier:
+                self._try(fakers, named, hazard)
             for worker in fakers:
                 self.given[self.owner(worker)] += 1
         for worker in convicted:
@@ -138,18 +171,26 @@ class ArenaWorld(LearningWorld):
         self.executions += len(self.manager.to_execute())
         super().apply(accepted, plan)
 
-    def _try(self, fakers: list[int], convicted: set[int], hazard: float | None) -> None:
+    def _try(self, fakers: list[int], named: set[int], hazard: float | None) -> None:
         together = self.attack.formula == "paired"
-        found = [worker in convicted for worker in fakers]
+        found = [worker in named for worker in fakers]
         trials, hits = (1, int(any(found))) if together else (len(found), sum(found))
         self.trials, self.hits = self.trials + trials, self.hits + hits
         self.expected += trials * (hazard or 0.0)
 
-    def _hazard(self, seats: int) -> float | None:
+    def _hazard(self) -> float | None:
         if not self.attack.formula:
             return None
-        members = sum(self.players[worker].cheats for worker in self.state.active())
-        found = _detection(self.state.options, seats, max(1, members))
+        state = self.state
+        numbers = [state.roster.number(key) for key in state.roster.order]
+        seats = {worker: state.roster.weight(worker) for worker in numbers if worker is not None}
+        friends = sorted(seats[worker] for worker in seats if self.players[worker].cheats)
+        others = sorted(seats[worker] for worker in seats if not self.players[worker].cheats)
+        if not friends:
+            return 0.0
+        if not others:
+            others.append(friends.pop())
+        found = _detection(state.options, Seating(tuple(friends), tuple(others)))
         hazard: float = getattr(found, self.attack.formula)
         return hazard
 
@@ -167,7 +208,9 @@ class ArenaWorld(LearningWorld):
         return [w for w in sorted(looked_at) if isinstance(self.players[w], Accomplice) and self.state.is_active(w)]
 
 
-def play_attack(name: str, defence: Defence, seed: int, workers: int, rounds: int, share: float) -> Score:
+def play_attack(
+    name: str, defence: Defence, seed: int, workers: int, rounds: int, share: float, levels: Sequence[int] = ()
+) -> Score:
     """Plays one run.
 
     Args:
@@ -177,12 +220,15 @@ def play_attack(name: str, defence: Defence, seed: int, workers: int, rounds: in
         workers: how many there are in all.
         rounds: of the run, about.
         share: of the workers that attack; at least one does.
+        levels: of unequal machines: those of the workers, in turn.
     """
     attack = ATTACKS[name]
     count = 0 if attack.player is Player else 1 if attack.alone else max(1, int(share * workers))
+    cycle = [levels[i % len(levels)] if levels else 0 for i in range(workers)]
+    seats = workers if DEFENCES[defence].options.votes else SeatWeights(Counter(cycle)).total
     scenario = Scenario(
-        examples=workers * rounds * EXAMPLES,
-        batch_size=workers * EXAMPLES,
+        examples=seats * rounds * EXAMPLES,
+        batch_size=seats * EXAMPLES,
         shard_size=EXAMPLES,
         protocol=DEFENCES[defence],
         deposit=attack.deposit * EXAMPLES,
@@ -195,7 +241,7 @@ def play_attack(name: str, defence: Defence, seed: int, workers: int, rounds: in
             player.kind = attack.kind  # type: ignore[attr-defined]
         return cast + [make_player(Player, i, own, gossip) for i in range(count, workers)]
 
-    world = ArenaWorld(scenario, players, own, attack)
+    world = ArenaWorld(scenario, players, own, attack, levels)
     world.begin()
     world.play()
     return _score(world, defence, seed, count)
@@ -226,12 +272,22 @@ def _score(world: ArenaWorld, defence: Defence, seed: int, count: int) -> Score:
         vested=world.vested_fakes,
         gain=sum(gains) / len(gains) - typical if gains else 0.0,
         accuracy=world.model.accuracy(),
+        without_fakes=world.reference.accuracy(),
+        withheld=_withheld(world, set(range(len(world.players))) - attackers),
         cost=wasted / max(1, world.work),
         rescued=rescued,
         clipped=world.clipped,
         rounds=world.state.round,
         outcome=world.state.closed.outcome if world.state.closed is not None else "",
     )
+
+
+def _withheld(world: ArenaWorld, honest: set[int]) -> int:
+    """Credits of honest workers that are not theirs although the run is complete."""
+    if world.state.closed is None or world.state.closed.outcome != "complete":
+        return 0
+    accounts = [world.state.ledger.accounts[number] for number in honest]
+    return sum(account.pending + account.deposit for account in accounts)
 
 
 def _net(world: ArenaWorld, keys: Sequence[int]) -> float:
@@ -244,5 +300,6 @@ def _net(world: ArenaWorld, keys: Sequence[int]) -> float:
 
 
 @cache
-def _detection(options: RuleOptions, seats: int, members: int) -> Detection:
-    return detection(proof_options(options), seats, min(members, seats - 1))
+def _detection(options: RuleOptions, seating: Seating) -> Detection:
+    unequal = seating if {*seating.friends, *seating.others} != {1} else None
+    return detection(proof_options(options), seating.workers, len(seating.friends), seating=unequal)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from podlt.errors import UsageError
+from podlt.economics.picture import drawn_into, plain
+from podlt.sim.arena_gates import Estimate, GateRow, gate_table
 from podlt.sim.arena_rows import ArenaRow, ArenaTable
 from podlt.sim.attacks import NOBODY
 
@@ -15,7 +16,6 @@ TITLES = {
     "guarded": "`guarded`",
 }
 COLOURS = {"none": "#6e7781", "classic": "#bf8700", "guarded": "#1f6feb"}
-FORMATS = (".svg", ".png")
 
 
 def _number(value: float | None, digits: int = 1) -> str:
@@ -26,9 +26,13 @@ def _percent(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{100 * value:.{digits}f}"
 
 
+def _points(value: Estimate) -> str:
+    return f"{value.mean:.2f} ± {value.within:.2f}"
+
+
 Column = tuple[str, Callable[[ArenaRow], str]]
 
-COLUMNS: tuple[Column, ...] = (
+FINDING: tuple[Column, ...] = (
     ("caught, %", lambda row: _percent(row.caught, 0)),
     ("fakes until caught", lambda row: _number(row.fakes, 0)),
     ("formula", lambda row: _number(row.formula, 0)),
@@ -37,15 +41,23 @@ COLUMNS: tuple[Column, ...] = (
     ("most, %", lambda row: _percent(row.high, 2)),
     ("inside", lambda row: "-" if row.inside is None else "yes" if row.inside else "no"),
     ("honest convicted", lambda row: f"{row.honest_convicted:,}"),
+    ("rescued", lambda row: _number(row.rescued, 0)),
+)
+"""Heads and cells of who is found."""
+
+DAMAGE: tuple[Column, ...] = (
     ("fakes applied", lambda row: _number(row.applied)),
     ("fakes paid", lambda row: _number(row.vested)),
     ("gain", lambda row: _number(row.gain)),
     ("accuracy, %", lambda row: _number(row.accuracy, 2)),
-    ("clean, %", lambda row: _number(row.clean, 2)),
+    ("lost, points", lambda row: _points(row.lost)),
+    ("by the fakes, points", lambda row: _points(row.harm)),
+    ("withheld", lambda row: f"{row.withheld:,}"),
     ("cost, %", lambda row: _number(row.cost, 2)),
-    ("rescued", lambda row: _number(row.rescued, 0)),
 )
-"""Heads and cells, one number each."""
+"""Heads and cells of what comes of it."""
+
+COLUMNS = FINDING + DAMAGE
 
 LEGEND = """- **caught**: share of the cheaters that were convicted at least once.
 - **fakes until caught**: each cheater's until its first conviction, the median; **formula**: the same by the hazard of
@@ -53,12 +65,18 @@ LEGEND = """- **caught**: share of the cheaters that were convicted at least onc
 - **convictions a fake** beside the **least** and **most** of the formula's 95 % interval (binomial), and whether the
   rate is **inside**. One row of twenty may be outside by chance. For `pairs`, a fake is a shard.
 - **honest convicted**: in all runs of the row together.
+- **rescued**: withdrawals after a commitment that `podlt verify` counts.
 - **fakes applied**, **fakes paid**: a run; paid means vested.
 - **gain**: a cheater's over the median honest worker of its run, in tasks' rewards; true work costs 0.9 of its reward,
   a fake nothing (`half`, `rounded`: half of that).
-- **accuracy**: of the model at the end, on 797 examples of the digits, beside the **clean** run's under the same rules.
-- **cost**: executions that were not useful, the manager's included, for each of a worker.
-- **rescued**: withdrawals after a commitment that `podlt verify` counts."""
+- **accuracy**: on 797 examples of the digits, the mean over the models of the last ten rounds: at a constant rate one
+  round's goes up and down by 0.7 points, whoever cheats.
+- **lost**: points of it against the run of the same seed that nobody attacks, with the 95 % interval over the seeds.
+  Below 0: where cheaters are evicted, the same examples make more rounds of fewer examples, and more steps.
+- **by the fakes**: points against the same rounds of the same run with true updates instead, which nobody clips: the
+  harm that fakes did. No example is lost by a conviction: the manager's own result stands for the fake.
+- **withheld**: credits of honest workers, pay or deposit, that are not their own at the end, in all runs together.
+- **cost**: executions that were not useful, the manager's included, for each of a worker."""
 
 
 def arena_page(table: ArenaTable, command: str, date: str, version: str) -> str:
@@ -70,26 +88,42 @@ def arena_page(table: ArenaTable, command: str, date: str, version: str) -> str:
         date: of the measurement.
         version: podlt's, in words.
     """
+    levels = f", levels {', '.join(map(str, table.levels))} in turn" if table.levels else ""
     head = f"""# The arena: attacks against no defence, `classic` and `guarded`
 
 <!-- made by `{command}`; do not edit -->
 `{command}`, {date}, {version}. {table.workers} workers, about {table.rounds} rounds, {table.seeds} seeds, a share
-of {table.share:g} attacks. The real manager, workers, rules and signatures; the workers train a small network in NumPy.
+of {table.share:g} attacks{levels}. The real manager, workers, rules and signatures; the workers train a small network
+in NumPy.
 
 {LEGEND}
 """
     parts = [head]
     for defence, title in TITLES.items():
-        rows = [row for row in table.rows if row.defence == defence]
-        parts.append(f"## {title}\n\n{_markdown(rows)}\n")
+        if rows := [row for row in table.rows if row.defence == defence]:
+            gates = f"{_gates(rows)}\n\n" if defence == "guarded" else ""
+            parts.append(f"## {title}\n\n{gates}{_markdown(rows, FINDING)}\n\n{_markdown(rows, DAMAGE)}\n")
     return "\n".join(parts)
 
 
-def _markdown(rows: Sequence[ArenaRow]) -> str:
-    heads = ["attack", "what it does", *(name for name, _ in COLUMNS)]
-    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * 2}{' ---: |' * len(COLUMNS)}"]
+def _gates(rows: Sequence[ArenaRow]) -> str:
+    asked = [
+        GateRow(row.attack, row.honest_convicted, row.inside, row.gain, row.withheld, row.lost)
+        for row in rows
+        if row.attack != NOBODY
+    ]
+    lines = ["| must hold | in rows | cannot be told by so few seeds | fails |", "| --- | ---: | --- | --- |"]
+    for what, found in gate_table(asked):
+        names = [", ".join(f"`{name}`" for name in found[key]) or "-" for key in ("open", "fails")]
+        lines.append(f"| {what} | {len(found['holds'])} | {' | '.join(names)} |")
+    return "\n".join(lines)
+
+
+def _markdown(rows: Sequence[ArenaRow], columns: Sequence[Column]) -> str:
+    heads = ["attack", "what it does", *(name for name, _ in columns)]
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * 2}{' ---: |' * len(columns)}"]
     for row in rows:
-        lines.append(f"| `{row.attack}` | {row.what} | {' | '.join(cell(row) for _, cell in COLUMNS)} |")
+        lines.append(f"| `{row.attack}` | {row.what} | {' | '.join(cell(row) for _, cell in columns)} |")
     return "\n".join(lines)
 
 
@@ -99,29 +133,22 @@ def draw_arena(table: ArenaTable, path: Path) -> None:
     Raises:
         UsageError: neither .svg nor .png.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{path}: expected a name that ends in {' or '.join(FORMATS)}")
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     names = list(dict.fromkeys(row.attack for row in table.rows if row.attack != NOBODY))
     panels: tuple[tuple[str, Callable[[ArenaRow], float]], ...] = (
         ("cheaters caught, %", lambda row: 100 * (row.caught or 0.0)),
         ("gain over honesty, tasks' rewards", lambda row: row.gain),
-        ("accuracy lost, points", lambda row: row.clean - row.accuracy),
+        ("accuracy lost, points", lambda row: row.lost.mean),
     )
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "arena", "font.family": "sans-serif", "font.size": 8}):
-        figure = Figure(figsize=(11, 0.8 + 0.24 * len(names)), layout="constrained", facecolor="#ffffff")
+    with drawn_into(path, (11, 0.8 + 0.24 * len(names)), "arena", 8) as figure:
         places = figure.subplots(1, len(panels), sharey=True)
         for place, (title, value) in zip(places, panels, strict=True):
-            for number, (defence, colour) in enumerate(COLOURS.items()):
+            played = {row.defence for row in table.rows}
+            for number, (defence, colour) in enumerate((d, c) for d, c in COLOURS.items() if d in played):
                 found = {row.attack: value(row) for row in table.rows if row.defence == defence}
                 heights = [i + 0.27 * (number - 1) for i in range(len(names))]
                 place.barh(heights, [found[name] for name in names], 0.25, color=colour, label=defence)
             place.set_title(title, fontsize=9)
-            place.spines[["top", "right"]].set_visible(False)
+            plain(place)
         places[0].set_yticks(range(len(names)), names)
         places[0].invert_yaxis()
         places[0].legend(frameon=False, fontsize=8)
-        metadata = {"Date": None, "Creator": None} if path.suffix.lower() == ".svg" else {"Software": None}
-        figure.savefig(path, metadata=metadata, facecolor="#ffffff")

@@ -15,6 +15,7 @@ from podlt.economics.plan import detection
 from podlt.errors import UsageError
 from podlt.recipe import ProtocolSpec
 from podlt.sim.arena import DEFENCES, Defence, Score, play_attack
+from podlt.sim.arena_gates import Estimate, estimate
 from podlt.sim.attacks import ATTACKS, NOBODY
 from podlt.sim.players import Crashing, Gossip, Player, Silent
 from podlt.sim.strategies import proof_options
@@ -46,6 +47,9 @@ class ArenaRow(msgspec.Struct, frozen=True):
         gain: of a cheater over an honest worker, in tasks' rewards, the mean.
         accuracy: of the trained model, in %, the mean.
         clean: the same where nobody attacks, under the same defence.
+        lost: points of it against that run, seed by seed: what fewer workers, and so more rounds, bring is in it.
+        harm: points that the fakes cost: against the same rounds with true updates.
+        withheld: credits of honest workers that are not theirs at the end, in all runs together.
         cost: executions that were not useful, in % of the workers'.
         rescued: withdrawals after a commitment that `verify` counts, a run; None where it was not asked.
     """
@@ -69,6 +73,9 @@ class ArenaRow(msgspec.Struct, frozen=True):
     gain: float
     accuracy: float
     clean: float
+    lost: Estimate
+    harm: Estimate
+    withheld: int
     cost: float
     rescued: float | None
 
@@ -81,6 +88,7 @@ class ArenaTable(msgspec.Struct, frozen=True):
         rounds: of each run, about.
         seeds: how many runs each row has.
         share: of the workers that attack.
+        levels: of unequal machines, in turn; none where all are equal.
         rows: by attack, then by defence.
     """
 
@@ -88,6 +96,7 @@ class ArenaTable(msgspec.Struct, frozen=True):
     rounds: int
     seeds: int
     share: float
+    levels: list[int]
     rows: list[ArenaRow]
 
 
@@ -97,10 +106,12 @@ def play_arena(
     workers: int = 50,
     rounds: int = 120,
     share: float = 0.3,
+    levels: Sequence[int] = (),
+    defences: Sequence[str] = (),
     processes: int | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> ArenaTable:
-    """Plays attacks against every defence, and the clean runs beside them.
+    """Plays attacks against defences, and the clean runs beside them.
 
     Args:
         names: of attacks, or none for all.
@@ -108,6 +119,8 @@ def play_arena(
         workers: of each run.
         rounds: of each run, about.
         share: of the workers that attack, below 1.
+        levels: of unequal machines: those of the workers, in turn.
+        defences: by name, or none for all.
         processes: that play; None for all cores; 1 plays in this one.
         progress: is given how many runs are done, and how many there are.
 
@@ -118,12 +131,20 @@ def play_arena(
     if min(seeds, rounds) < 1 or workers < 5 or not 0 < share < 1:
         raise UsageError(f"expected runs, rounds, 5 workers and a share of them, got {seeds}, {rounds}, {workers}")
     chosen = [name for name in ATTACKS if name == NOBODY or not names or name in names]
-    jobs = [(name, d, seed, workers, rounds, share) for name in chosen for seed in range(seeds) for d in DEFENCES]
+    against = [defence for defence in DEFENCES if not defences or defence in defences]
+    if unknown := sorted(set(defences).difference(DEFENCES)):
+        raise UsageError(f"unknown defence {unknown[0]!r}; available: {', '.join(DEFENCES)}")
+    jobs = [
+        (name, defence, seed, workers, rounds, share, tuple(levels))
+        for name in chosen
+        for seed in range(seeds)
+        for defence in against
+    ]
     scores: list[Score] = []
     for score in _played(jobs, processes):
         scores.append(score)
         progress(len(scores), len(jobs))
-    return ArenaTable(workers, rounds, seeds, share, _rows(chosen, scores, workers))
+    return ArenaTable(workers, rounds, seeds, share, list(levels), _rows(chosen, scores, workers))
 
 
 def check_attacks(names: Sequence[str]) -> None:
@@ -137,13 +158,16 @@ def check_attacks(names: Sequence[str]) -> None:
             raise UsageError(f"unknown attack {name!r}; available: {', '.join(ATTACKS)}")
 
 
-def _played(jobs: Sequence[tuple[str, Defence, int, int, int, float]], processes: int | None) -> Iterator[Score]:
+def _played(jobs: Sequence[Job], processes: int | None) -> Iterator[Score]:
     if processes == 1:
         yield from (play_attack(*job) for job in jobs)
         return
     with _pool(processes) as pool:
         for done in as_completed([pool.submit(play_attack, *job) for job in jobs]):
             yield done.result()
+
+
+Job = tuple[str, Defence, int, int, int, float, tuple[int, ...]]
 
 
 def _pool(processes: int | None) -> ProcessPoolExecutor:
@@ -154,11 +178,11 @@ def _rows(names: Sequence[str], scores: Sequence[Score], workers: int) -> list[A
     by: dict[tuple[str, Defence], list[Score]] = {}
     for score in sorted(scores, key=lambda score: score.seed):
         by.setdefault((score.attack, score.defence), []).append(score)
-    clean = {defence: _mean([score.accuracy for score in by[NOBODY, defence]]) for defence in DEFENCES}
-    return [_row(by[name, defence], 100 * clean[defence], workers) for name in names for defence in DEFENCES]
+    against = [defence for defence in DEFENCES if (NOBODY, defence) in by]
+    return [_row(by[name, d], by[NOBODY, d], workers) for name in names for d in against]
 
 
-def _row(scores: Sequence[Score], clean: float, workers: int) -> ArenaRow:
+def _row(scores: Sequence[Score], clean: Sequence[Score], workers: int) -> ArenaRow:
     attack, first = ATTACKS[scores[0].attack], scores[0]
     cheaters, until = sum(score.cheaters for score in scores), [n for score in scores for n in score.until]
     trials, hits = sum(score.trials for score in scores), sum(score.hits for score in scores)
@@ -187,7 +211,10 @@ def _row(scores: Sequence[Score], clean: float, workers: int) -> ArenaRow:
         vested=_mean([score.vested for score in scores]),
         gain=_mean([score.gain for score in scores]),
         accuracy=100 * _mean([score.accuracy for score in scores]),
-        clean=clean,
+        clean=100 * _mean([score.accuracy for score in clean]),
+        lost=estimate([100 * (b.accuracy - a.accuracy) for a, b in zip(scores, clean, strict=True)]),
+        harm=estimate([100 * (score.without_fakes - score.accuracy) for score in scores]),
+        withheld=sum(score.withheld for score in scores),
         cost=100 * _mean([score.cost for score in scores]),
         rescued=_mean(rescued) if rescued else None,
     )

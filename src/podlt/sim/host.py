@@ -72,9 +72,18 @@ class SimulatedExecutor:
         faults: how long a task takes, and how often one fails.
         dice: chance.
         machine: how long this machine takes.
+        answer: the update that it gives to a task.
     """
 
-    def __init__(self, packets: PacketSimulator, faults: NetworkFaults, dice: random.Random, machine: Machine) -> None:
+    def __init__(
+        self,
+        packets: PacketSimulator,
+        faults: NetworkFaults,
+        dice: random.Random,
+        machine: Machine,
+        answer: Callable[[Task], np.ndarray] = update_of,
+    ) -> None:
+        self._answer = answer
         self._schedule, self._faults, self._dice = packets.schedule, faults, dice
         self._machine = machine
         self._waiting: deque[ExecuteTask] = deque()
@@ -133,7 +142,7 @@ class SimulatedExecutor:
         if fails or task.task.parameters != self._held:
             self._deliver(TaskNotExecuted(task.number, "simulated failure"))
         else:
-            update = update_of(task.task)
+            update = self._answer(task.task)
             self._deliver(TaskExecuted(task.number, 0, update, blob_digest(update.data), 0.0, self._seconds))
         self._next()
 
@@ -157,6 +166,8 @@ class SimulatedHost:
         books: makes its books, anew each time that it starts.
         machine: how fast it is; drawn unless given.
         bend: what it does to its messages.
+        answer: the update that it gives to a task.
+        heard: is given each message that comes, if it is given.
 
     Attributes:
         connection: to the manager, once it was started.
@@ -175,7 +186,10 @@ class SimulatedHost:
         books: Callable[[], WorkerBooks],
         bend: Bend = lambda send: [send],
         machine: Machine | None = None,
+        answer: Callable[[Task], np.ndarray] = update_of,
+        heard: Callable[[m.Down], object] | None = None,
     ) -> None:
+        self._answer, self._heard = answer, heard
         self._keys, self._manager, self._packets, self._faults, self._dice = keys, manager, packets, faults, dice
         self._books, self._bend, self._lives = books, bend, 0
         slower = dice.random() < faults.slow
@@ -194,7 +208,7 @@ class SimulatedHost:
     def start(self) -> None:
         """Starts, without memory of an earlier life."""
         self._lives += 1
-        self._executor = SimulatedExecutor(self._packets, self._faults, self._dice, self._machine)
+        self._executor = SimulatedExecutor(self._packets, self._faults, self._dice, self._machine, self._answer)
         self._executor.start(self._executed)
         self.session = WorkerSession(
             self._keys,
@@ -215,9 +229,19 @@ class SimulatedHost:
         self._packets.cut(self.connection, seconds)
         self._packets.schedule.after(seconds * 0.99, self.start)
 
+    def leave(self) -> None:
+        """Says goodbye, and ends until it is started again."""
+        if self.session is not None:
+            self.session.close()
+            self._perform(self.session)
+            self._executor.close()
+            self.session = None
+
     def receive(self, key: bytes | None, message: bytes) -> None:
         """A message came."""
-        if self.session is not None:
+        if self._heard is not None and message and self.session is not None:
+            self._heard(m.from_manager(message))
+        if self.session is not None:  # it may have died of it
             if message and self._machine.withheld and isinstance(m.from_manager(message), m.DealTask):
                 self._dealt = self._packets.schedule.now
             self.session.receive(key, message, self._packets.schedule.now)

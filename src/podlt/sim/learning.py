@@ -14,14 +14,13 @@ import numpy as np
 
 from podlt.crypto import digest
 from podlt.program.clip import part_squares, scaled, scales
-from podlt.program.outliers import OutlierBudget
+from podlt.program.outliers import OutlierBudget, left_by_the_false
 from podlt.protocol import entries as e
 from podlt.protocol.messages import Assignment, Task
 from podlt.protocol.plan import Upcoming, shard_bounds
 from podlt.sim.digits import COUNT, LAYOUT, DigitsModel, Floats, Whole, digit_examples
-from podlt.sim.players import Gossip, Player
 from podlt.sim.strategies import Strategist, late_backup
-from podlt.sim.world import Log, Scenario, World
+from podlt.sim.world import World
 
 HUGE = np.float32(1e30)
 
@@ -69,6 +68,11 @@ def _little(draft: Draft) -> Floats:
     return fake
 
 
+def _mean(updates: Sequence[Floats] | Floats, examples: int) -> Floats:
+    with np.errstate(all="ignore"):
+        return np.asarray(np.sum(updates, axis=0, dtype=np.float64) / examples, np.float32)
+
+
 FAKES: dict[str, Callable[[Draft], Floats]] = {
     "zeros": lambda draft: np.zeros(COUNT, np.float32),
     "random": _random,
@@ -85,22 +89,23 @@ FAKES: dict[str, Callable[[Draft], Floats]] = {
 
 
 class LearningWorld(World):
-    """A run in which shards are examples of the digits. Arguments as `World`."""
+    """A run in which shards are examples of the digits.
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        players: Callable[[Gossip], Sequence[Player]],
-        seed: bytes,
-        log: Log,
-        *,
-        spare_secrets: int = 0,
-    ) -> None:
-        super().__init__(scenario, players, seed, log, spare_secrets=spare_secrets)
+    Attributes:
+        model: what is trained.
+        reference: the same, trained in the same rounds on true updates that nobody clips: without the fakes.
+        clipped: updates that were scaled down.
+        looks: shards that the manager executed as outliers.
+        followed: shards of the round that it executed because their authors were found to be false elsewhere.
+    """
+
+    def prepare(self) -> None:
+        """The two models, and what is kept of a round."""
         self.gossip.execute, self.gossip.forge = self._execute, self._forge
-        self._chance = int.from_bytes(digest("sim-digits/1", seed)[:7], "big")
-        self.model = DigitsModel(self._chance)
+        self._chance = int.from_bytes(digest("sim-digits/1", self.seed)[:7], "big")
+        self.model, self.reference = DigitsModel(self._chance), DigitsModel(self._chance)
         self.clipped = self.looks = 0
+        self.followed: set[int] = set()
         self._outliers: OutlierBudget | None = None
         self._arrays: dict[bytes, Floats] = {}
         self._before: dict[bytes, Floats] = {}
@@ -108,6 +113,7 @@ class LearningWorld(World):
         self._honest: dict[bytes, bytes] = {}
         self._everybody: Floats = np.zeros((1, COUNT), np.float32)
         self._stale: Floats = self._everybody
+        self._due: Floats = self._everybody
         self._orders: dict[int, Whole] = {}
         self._bad: set[bytes] = set()
         for player in self.players:
@@ -129,6 +135,8 @@ class LearningWorld(World):
         self._before, self._arrays = self._arrays, {}
         previous, self._everybody = self._everybody, self.model.updates(examples, bounds)
         self._stale = previous
+        same = np.array_equal(self.model.values, self.reference.values)
+        self._due = self._everybody if same else self.reference.updates(examples, bounds)
         self._examples = {name: examples[start:stop] for name, (start, stop) in zip(names, bounds, strict=True)}
         self._bad = set()
         self._honest = {name: self._known(name, update) for name, update in zip(names, self._everybody, strict=True)}
@@ -142,15 +150,15 @@ class LearningWorld(World):
         for scale in found:
             arrays[scale.shard] = scaled(arrays[scale.shard], LAYOUT, [scale])
         self.clipped += len(found)
-        with np.errstate(all="ignore"):
-            average = np.asarray(np.sum(arrays, axis=0, dtype=np.float64) / plan.examples, np.float32)
+        average = _mean(arrays, plan.examples)
         self.model.step(average)
+        self.reference.step(_mean(self._due, plan.examples))
         update, loss = digest("sim-average/1", average.tobytes()), float(average[0])
         clipped = [e.ClippedPart(scale.shard, scale.part, scale.exponent) for scale in found]
         self.manager.apply(update, self.step_parameters(update), loss if np.isfinite(loss) else 0.0, clipped)
 
     def look(self, plan: Upcoming) -> None:
-        """As the manager of a real run does: executes outliers, as far as its budget goes."""
+        """As the manager of a real run does: executes outliers, as far as its budget goes, and what else liars gave."""
         state, manager = self.state, self.manager
         if self._outliers is None:
             self._outliers = OutlierBudget(state.options.clip if state.options.own else 0)
@@ -162,13 +170,19 @@ class LearningWorld(World):
             due = self.honest_result(state.task(shard))
             return any(result != due for result in answers[shard].values())
 
+        executed = {j: self.honest_result(state.task(j)) for j in manager.to_execute()}
+
         def execute(shard: int) -> bool:
             self.looks += 1
+            executed[shard] = self.honest_result(state.task(shard))
             manager.suspect(shard)
             return is_false(shard)
 
         squares = part_squares(self._updates(given), counts, LAYOUT)[0]
-        self._outliers.look(squares, {shard: is_false(shard) for shard in manager.to_execute()}, execute)
+        self._outliers.look(squares, {shard: is_false(shard) for shard in executed}, execute)
+        self.followed = set(left_by_the_false(answers, executed))
+        for shard in self.followed:
+            manager.suspect(shard)
 
     def _updates(self, names: Sequence[bytes]) -> list[Floats]:
         return [self._arrays[each] if each in self._arrays else self._before[each] for each in names]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from podlt.canonical import encode
-from podlt.crypto import blob_digest, digest
+from podlt.crypto import SigningKey, blob_digest, digest
 from podlt.data.field import Field
 from podlt.engine.interface import DurableEntries, Lost, Moved, TaskLate
 from podlt.engine.local import frames
@@ -46,7 +46,8 @@ from podlt.sim.host import (
 )
 from podlt.sim.liars import liar
 from podlt.sim.packets import EventQueue, ManagerKilledError, PacketSimulator
-from podlt.sim.players import Player
+from podlt.sim.players import Gossip, Player
+from podlt.sim.trouble import Trouble
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 
 FIELDS = [Field("line", "u8", (EXAMPLE_BYTES,), "input", None)]
@@ -70,6 +71,7 @@ class NetworkedWorld(World):
         deposit: that each worker brings.
         examples: of each worker's share of a round.
         shares: of the recipe.
+        rules: of the recipe, in place of the defaults and `shares`.
 
     Attributes:
         bound: has every receipt that a worker kept.
@@ -91,16 +93,17 @@ class NetworkedWorld(World):
         deposit: int = 0,
         examples: int = 1,
         shares: Literal["measured", "equal"] = "measured",
+        rules: ProtocolSpec | None = None,
     ) -> None:
         name = digest("sim-network/1", seed.to_bytes(16, "big", signed=True))
         self.dice = random.Random(name)
         self.faults = NetworkFaults.drawn(self.dice) if faults is None else faults
         count = sum(processes)
-        batch, rules = count * examples, ProtocolSpec(shares=shares)
-        scenario = Scenario(examples=batch * rounds, batch_size=batch, shard_size=0, deposit=deposit, protocol=rules)
+        batch, protocol = count * examples, rules if rules is not None else ProtocolSpec(shares=shares)
+        scenario = Scenario(examples=batch * rounds, batch_size=batch, deposit=deposit, protocol=protocol)
         super().__init__(
             scenario,
-            lambda gossip: [make_player(Player, number, name, gossip) for number in range(count)],
+            lambda gossip: self.cast(gossip, count, name),
             name,
             log := MemoryLog(),
             spare_secrets=1000,
@@ -108,6 +111,7 @@ class NetworkedWorld(World):
         self.memory_log, self.bound = log, ReceiptStore()
         self.schedule = EventQueue()
         self.packets = PacketSimulator(self.schedule, self.faults, self.dice)
+        self._trouble = Trouble(self.packets, self.faults, self.dice)
         self.hosts: list[SimulatedHost] = []
         self.liars = set(range(len(processes))[: self.faults.liars])
         self.withdrawn: list[str] = []
@@ -126,8 +130,20 @@ class NetworkedWorld(World):
                 bend["machine"] = Machine(self.faults.compute * self.faults.machines[host], examples, withheld)
             elif withheld:
                 bend["machine"] = Machine(self.faults.compute, withheld=withheld)
+            bend |= self.behind(host, mine)
             books = partial(WorkerBooks, self.bound, [key.public for key in mine], self.key.public)
             self.hosts.append(SimulatedHost(mine, self.key.public, self.packets, self.faults, self.dice, books, **bend))
+
+    def cast(self, gossip: Gossip, count: int, name: bytes) -> list[Player]:
+        """Who is behind the identities: honest workers."""
+        return [make_player(Player, number, name, gossip) for number in range(count)]
+
+    def behind(self, host: int, keys: Sequence[SigningKey]) -> dict[str, Any]:
+        """What a process is made with besides: nothing here."""
+        return {}
+
+    def between_rounds(self) -> None:
+        """What else happens between rounds: nothing here."""
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -140,8 +156,8 @@ class NetworkedWorld(World):
         self._begin()
         for host in self.hosts:
             self.schedule.after(self.dice.random(), host.start)
-            self._trouble(host)
-        self._trouble_manager()
+            self._trouble.of_host(host)
+        self._trouble.of_manager()
         wanted = len(self.honest)
         while self.state.closed is None or self.state.closed.outcome != "complete":
             try:
@@ -205,6 +221,7 @@ class NetworkedWorld(World):
         self.write()
         self._stalled = self._limit()
         self.members.update()
+        self.between_rounds()
         self._fleet.decide()
         if not self.state.trained:
             self.members.await_more()
@@ -246,7 +263,7 @@ class NetworkedWorld(World):
         self.state_from_log()
         self.manager.resume(anew=True)
         self.write()
-        self._trouble_manager()
+        self._trouble.of_manager()
 
     def state_from_log(self) -> None:
         """The rules' side as it is after the log, as a manager that is resumed has it."""
@@ -260,11 +277,16 @@ class NetworkedWorld(World):
 
     def _collect(self, waiting: deque[Assignment]) -> None:
         """Has the tasks executed over the network, and their commitments opened."""
-        plan, manager, engine = self._plan, self.manager, self.engine
+        plan, engine = self._plan, self.engine
         assert plan is not None
         self._tasks = {(a.seat, a.holder): a for a in waiting}
         self._bounds = shard_bounds(plan.examples, plan.shards)
         engine.deal(0, plan.examples, self._bounds, list(waiting))
+        self._finish_collecting()
+
+    def _finish_collecting(self) -> None:
+        """Takes answers until all tasks have theirs."""
+        manager, engine = self.manager, self.engine
         while not (manager.all_opened and engine.idle()):
             while not manager.all_committed:
                 self._take_events()
@@ -361,38 +383,3 @@ class NetworkedWorld(World):
     def _check_progress(self) -> None:
         if self.schedule.now > self._stalled:
             raise StalledError(f"no round for {STALLED_SECONDS:.0f} simulated seconds")
-
-    # -- what goes wrong ---------------------------------------------------------------------------------------------
-
-    def _trouble(self, host: SimulatedHost) -> None:
-        """Cuts off and kills a process, again and again until all that ends."""
-        for rate, longest, strike in (
-            (self.faults.partition, self.faults.partition_seconds, self._cut),
-            (self.faults.crash, self.faults.crash_seconds, self._crash),
-        ):
-            if rate:
-                self._again(rate, lambda host=host, strike=strike, longest=longest: strike(host, longest))  # type: ignore[misc]
-
-    def _trouble_manager(self) -> None:
-        if self.faults.manager_crash:
-            self._again(self.faults.manager_crash, self._kill, repeat=False)
-
-    def _again(self, rate: float, strike: Callable[[], None], *, repeat: bool = True) -> None:
-        def due() -> None:
-            if self.schedule.now < self.faults.until:
-                strike()
-                if repeat:
-                    self._again(rate, strike)
-
-        self.schedule.after(self.dice.expovariate(rate), due)
-
-    def _kill(self) -> None:
-        self.packets.killed = True
-
-    def _cut(self, host: SimulatedHost, longest: float) -> None:
-        if host.connection is not None and host.session is not None:
-            self.packets.cut(host.connection, self.dice.random() * longest)
-
-    def _crash(self, host: SimulatedHost, longest: float) -> None:
-        if host.connection is not None and host.session is not None:
-            host.crash(self.dice.random() * longest)

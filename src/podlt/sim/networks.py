@@ -76,14 +76,14 @@ def _failure(world: NetworkedWorld) -> str:
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__}: {error} ({place.filename.rpartition('/podlt/')[2]}:{place.lineno})"
-    return "; ".join(_broken(world))
+    fakes = world.fakes_applied
+    wrong = [f"{fakes} updates were applied that are not what their tasks give"] if fakes else []
+    return "; ".join([*wrong, *broken_promises(world)])
 
 
-def _broken(world: NetworkedWorld) -> Iterator[str]:
-    """What must hold at the end of a run, and does not."""
+def broken_promises(world: NetworkedWorld) -> Iterator[str]:
+    """What must hold at the end of a run, whoever cheated in it, and does not."""
     honest = world.honest
-    if world.fakes_applied:
-        yield f"{world.fakes_applied} updates were applied that are not what their tasks give"
     if evicted := sorted(n for n in world.convicted_in if world.state.workers[n].key in honest):
         yield f"honest workers {evicted} were evicted"
     before = world.state

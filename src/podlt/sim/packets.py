@@ -182,6 +182,12 @@ class PacketSimulator:
         self.schedule.after(NOTICED_SECONDS + GRACE_SECONDS, ended)
         self.schedule.after(seconds, back)
 
+    def reset(self, connection: Connection) -> None:
+        """A connection breaks and is made again at once: the manager hears that its workers left, and they of it."""
+        for key in connection.process.keys:
+            self._arrive(key, m.record(m.Leave(reason="connection lost")))
+        self._announce(connection)
+
     def cut_all(self, seconds: float) -> None:
         """The manager is not there for so long."""
         for connection in self._connections:

@@ -10,6 +10,7 @@ from functools import cache
 from podlt.economics.options import ProofOptions
 from podlt.economics.plan import detection
 from podlt.economics.response import BestResponse, Situation, Stakes
+from podlt.economics.seats import Seating
 from podlt.protocol.messages import Assignment, Task
 from podlt.protocol.options import MILLION, RuleOptions
 from podlt.sim.adversaries import Cheater
@@ -65,7 +66,7 @@ class Strategist(Cheater):
 
     def leave(self) -> None:
         """Leaves between rounds."""
-        self.world.manager.withdraw(self.number, "left")
+        self.world.depart(self)
 
     def come_back_as_another(self) -> None:
         """Joins under a key that nobody knows."""
@@ -182,7 +183,8 @@ class Rational(Strategist):
             return
         state, known = self.world.state, self.world.state.workers[self.number]
         best = self.best()
-        left = max(1, min(self.gossip.left - 1 if self.gossip.left else best.tasks, best.tasks))
+        rounds = self.gossip.left - 1 if self.gossip.left else best.tasks
+        left = max(1, min(rounds * self.seats, best.tasks))
         lives, owes = best.stakes.convictions - known.convictions, state.ledger.owes(self.number)
         if known.status in ("suspended", "evicted"):
             self._start_anew(best.after_conviction(left, max(0, lives), -owes))
@@ -210,15 +212,28 @@ class Rational(Strategist):
         if way == "new_key":
             self.come_back_as_another()
 
+    @property
+    def seats(self) -> int:
+        """How many tasks a round it has, or would have."""
+        return self.world.state.roster.weight(self.number)
+
+    def _seating(self) -> Seating | None:
+        """Who has how many tasks a round, where they are not equal; it is alone."""
+        state = self.world.state
+        others = sorted(state.roster.weight(worker) for worker in state.active() if worker != self.number)
+        seating = Seating((self.seats,), tuple(others))
+        return seating if others and seating.total > seating.workers else None
+
     def best(self) -> BestResponse:
         """The best response in this run."""
         scenario, state = self.world.scenario, self.world.state
         size = scenario.shard_size or 1
         reward = scenario.protocol.reward * size
-        workers = scenario.batch_size // size
         rounds = scenario.epochs * scenario.examples // scenario.batch_size
-        options = proof_options(state.options, reward, scenario.deposit)
-        return _best(options, workers, rounds, self.new_key)
+        options, seating = proof_options(state.options, reward, scenario.deposit), self._seating()
+        began = min(scenario.batch_size // size, len(self.world.players))
+        workers = began if seating is None else seating.workers
+        return _best(options, workers, rounds * self.seats, self.new_key, seating)
 
     def result(self, task: Task) -> bytes:
         """A fake where it pays."""
@@ -232,8 +247,10 @@ class FreeKeys(Rational):
 
 
 @cache
-def _best(options: ProofOptions, workers: int, rounds: int, new_key: float | None) -> BestResponse:
-    hazard = detection(options, workers).lone
+def _best(
+    options: ProofOptions, workers: int, tasks: int, new_key: float | None, seating: Seating | None
+) -> BestResponse:
+    hazard = detection(options, workers, seating=seating).lone
     stakes = Stakes(
         reward=float(options.reward),
         escrow=options.escrow,
@@ -241,7 +258,7 @@ def _best(options: ProofOptions, workers: int, rounds: int, new_key: float | Non
         convictions=options.convictions,
         new_key=new_key,
     )
-    return BestResponse(stakes, [Situation(1.0, hazard, COST * options.reward)], rounds).work_out()
+    return BestResponse(stakes, [Situation(1.0, hazard, COST * options.reward)], tasks).work_out()
 
 
 class Late(Player):

@@ -132,6 +132,10 @@ class World:
         self.manager = Manager(RunState(), self.chain, self._clock)
         self.fakes_applied = self.fakes_opened = self.fakes_caught = 0
         self.convicted_in: dict[int, int] = {}
+        self.prepare()
+
+    def prepare(self) -> None:
+        """What a kind of run has besides: nothing here."""
 
     @property
     def state(self) -> RunState:
@@ -173,6 +177,10 @@ class World:
         seen = TreeSize(self.tree.size, self.tree.root())
         terms = self.manager.join_terms(player.key.public, deposit, seen, operator=player.operator)
         self.manager.join(player.key.public, terms, player.join(self.state.run, terms))
+
+    def depart(self, player: Player) -> None:
+        """A player leaves between rounds."""
+        self.manager.withdraw(player.number, "left")
 
     def play(self, until: Callable[[World], bool] = lambda world: False) -> None:
         """Plays rounds until the run is complete, stops for want of workers, or `until` is true."""
