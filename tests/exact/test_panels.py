@@ -53,6 +53,14 @@ def test_tiles_end_where_the_product_ends(size, digits):
         assert same_in_both_ways(lambda a=a, b=b, bias=bias: products.mm(a, b, digits, bias))
 
 
+@pytest.mark.parametrize("size", [(970, 70, 33), (7, 66, 1000)])
+def test_operands_longer_than_a_stripe_are_cut_in_several(size):
+    m, k, n = size
+    for transposed in (False, True):
+        a, b = drawn(m, k, 1, transposed, spread=2.0), drawn(k, n, 2, transposed, spread=2.0)
+        assert same_in_both_ways(lambda a=a, b=b: products.mm(a, b, ADAPTIVE))
+
+
 @pytest.mark.parametrize("transposed", [(False, False), (True, True)])
 def test_rows_and_columns_that_need_four_digits_are_computed_anew(transposed):
     a, b = drawn(13, 70, 1, transposed[0]), drawn(70, 40, 2, transposed[1])

@@ -27,7 +27,7 @@ def available() -> bool:
     """Whether Numba compiles for a processor that has the instruction."""
     # Numba's own list, and not the processor's: NUMBA_ENABLE_AVX and NUMBA_CPU_FEATURES take instructions away.
     features = str(cpu_target.target_context.codegen().magic_tuple()[2]).split(",")
-    return "+avx512f" in features and "+avx512vnni" in features
+    return {"+avx512f", "+avx512bw", "+avx512vnni"} <= set(features)
 
 
 def tile_of(rows: int, vectors: int, *, unsigned_rows: bool = False) -> Callable[..., None]:

@@ -102,7 +102,8 @@ def two(which: int, first: int, second: int, n: int, p: float, q: float, r: floa
     g, x, out = array_at(first, n, np.float32), array_at(second, n, np.float32), array_at(to, n, np.float32)
     if which == HARDTANH_BACKWARD:
         for i in range(n):
-            out[i] = _0 if (x[i] <= a) | (x[i] >= b) else g[i]
+            given, value = g[i], x[i]  # both are read whatever is chosen, so that the loop has no branch
+            out[i] = _0 if (value <= a) | (value >= b) else given
     elif which == LEAKY_RELU_BACKWARD:
         for i in range(n):
             out[i] = g[i] if x[i] > _0 else g[i] * a

@@ -17,16 +17,26 @@ from __future__ import annotations
 import numpy as np
 
 from podlt.exact.constants import Array
-from podlt.exact.cpu.jit import array_at, kernel, scalar
+from podlt.exact.cpu.jit import array_at, kernel, place, scalar
+from podlt.exact.cpu.kernels.cuts import (
+    VALUES,
+    cut_left_fours,
+    cut_left_row,
+    cut_right_fours,
+    cut_right_row,
+    store_tile,
+)
 from podlt.exact.cpu.kernels.digits import NOT_FINITE, is_wide, power32, row_exponent
 from podlt.exact.cpu.kernels.sums import is_finite, magnitude
-from podlt.exact.cpu.kernels.vectors import LANES
-from podlt.exact.cpu.kernels.vnni import COLUMNS, ROWS, cut_along, cut_left_fours, cut_right_fours
+from podlt.exact.cpu.kernels.vectors import LANES, transpose
+from podlt.exact.cpu.kernels.vnni import COLUMNS, ROWS
 
 _TOP = 13
-_CHUNK = LANES * ROWS
-STRIPE = 128
-"""So many columns are looked at before they are cut, so that they are still in the cache then."""
+STRIPE = 10 * LANES * ROWS
+"""So many columns are looked at, and then cut: whole vectors and tiles, in rows long enough to be read ahead."""
+
+LINE = STRIPE + LANES
+"""A line of words of a stripe, of which a tile's vector may read beyond the last."""
 
 
 def row_bytes(k: int) -> int:
@@ -35,34 +45,12 @@ def row_bytes(k: int) -> int:
 
 
 @scalar
-def _cut_row(
-    row: Array, scale: Array, added: int, high: Array, low: Array, sums: Array, ends: Array
-) -> tuple[np.int32, np.int32, np.int32]:
-    """Cut float32 (k,) into bytes of digits plus `added`; the row's balance, and the sums of its first and second.
-
-    Args:
-        scale: float32 (1,).
-        high: bytes, as many as 16 values at a time take; of zeros after the last.
-        sums: int32 (3, `LANES`), overwritten.
-        ends: float32 (`LANES`,), overwritten.
-    """
-    k = len(row)
-    whole = k // LANES * LANES
-    sums[:] = np.int32(0)
-    at, to = scale.ctypes.data, sums.ctypes.data
-    if whole > 0:
-        cut_along(row.ctypes.data, whole, at, added, high.ctypes.data, low.ctypes.data, to)
-    if whole < k:
-        ends[:] = np.float32(0)
-        for j in range(k - whole):
-            ends[j] = row[whole + j]
-        cut_along(ends.ctypes.data, LANES, at, added, high.ctypes.data + whole, low.ctypes.data + whole, to)
-    balance, highs, lows = np.int32(0), np.int32(0), np.int32(0)
+def _added(lanes: Array) -> np.int32:
+    """The sum of int32 (`LANES`,)."""
+    total = np.int32(0)
     for j in range(LANES):
-        balance += sums[0, j]
-        highs += sums[1, j]
-        lows += sums[2, j]
-    return balance, highs, lows
+        total += lanes[j]
+    return total
 
 
 @scalar
@@ -96,18 +84,19 @@ def left_rows(x: Array, digits: Array, exponents: Array, wide: Array, weighed: b
         How many rows are wide, or `NOT_FINITE`.
     """
     worst, found = np.uint32(0), 0
-    scale, sums, ends = np.empty(1, np.float32), np.empty((3, LANES), np.int32), np.empty(LANES, np.float32)
+    scale, sums = np.empty(1, np.float32), np.empty((3, LANES), np.int32)
     for i in range(len(x)):
-        row, high, low = x[i], digits[i, 0], digits[i, 1]
+        row = x[i]
         top = _top(row)
         worst = max(worst, top)
         exponents[i] = row_exponent(top)
         scale[0] = power32(_TOP - exponents[i])
-        balance, highs, lows = _cut_row(row, scale, 0, high, low, sums, ends)
-        _starts(highs, lows, i, start)
+        cut_left_row(place(row), len(row), place(scale), place(digits[i, 0]), place(digits[i, 1]), place(sums))
+        _starts(_added(sums[1]), _added(sums[2]), i, start)
         if weighed:
-            wide[i] = is_wide(row, top, balance)
+            wide[i] = is_wide(row, top, _added(sums[0]))
             found += wide[i]
+    scale[0] = 0  # it is needed until here
     return found if is_finite(worst) else NOT_FINITE
 
 
@@ -168,9 +157,10 @@ def left_columns(x: Array, digits: Array, exponents: Array, wide: Array, weighed
     """
     m, steps, worst, found = x.shape[1], digits.shape[1], np.uint32(0), 0
     top, scale, room = np.empty(STRIPE, np.uint32), np.zeros(STRIPE, np.float32), np.empty((4, LANES), np.float32)
-    words, sums, balance = np.empty((2, STRIPE), np.uint32), np.empty((2, STRIPE), np.int32), np.empty(STRIPE, np.int32)
-    for first in range(0, m, _CHUNK):
-        n, tile = min(_CHUNK, m - first), first // ROWS
+    words, sums = np.empty((2, LINE), np.uint32), np.empty((2, LINE), np.int32)
+    balance = np.empty(STRIPE, np.int32)
+    for first in range(0, m, STRIPE):
+        n, tile = min(STRIPE, m - first), first // ROWS
         _tops(x, first, n, top)
         worst = max(worst, _scales(top, n, exponents[first:], scale))
         balance[:] = 0
@@ -180,13 +170,10 @@ def left_columns(x: Array, digits: Array, exponents: Array, wide: Array, weighed
                 at, row = _four_rows(x, 4 * s, first + j, first + n, room)
                 to, of = words.ctypes.data + 4 * j, sums.ctypes.data + 4 * j
                 scales, weights = scale.ctypes.data + 4 * j, balance.ctypes.data + 4 * j
-                cut_left_fours(at, row, scales, weights, to, to + 4 * STRIPE, of)
-            high, low = words[0], words[1]
+                cut_left_fours(at, row, scales, weights, to, to + 4 * LINE, of, of + 4 * LINE)
             for t in range((n + ROWS - 1) // ROWS):
-                own = digits[tile + t, s]
-                for j in range(ROWS):
-                    own[0, j] = high[t * ROWS + j]
-                    own[1, j] = low[t * ROWS + j]
+                ours = place(words) + 4 * t * ROWS
+                store_tile(ours, ours + 4 * LINE, place(digits) + 8 * ROWS * ((tile + t) * steps + s))
         for j in range(n):
             _starts(sums[0, j], sums[1, j], first + j, start)
         found += _mark(x, first, n if weighed else 0, top, balance, wide)
@@ -228,26 +215,41 @@ def right_columns(x: Array, panels: Array, exponents: Array, wide: Array, weighe
 def right_rows(x: Array, panels: Array, exponents: Array, wide: Array, weighed: bool) -> int:
     """Cut and pack a right operand whose columns are the rows of float32 (n, k) in C order; else as `right_columns`."""
     n, steps, worst, found = len(x), panels.shape[1], np.uint32(0), 0
-    words = (steps + 3) // 4 * 4 + 1
-    scale, sums, ends = np.empty(1, np.float32), np.empty((3, LANES), np.int32), np.empty(LANES, np.float32)
-    high, low = np.zeros((COLUMNS, words), np.uint32), np.zeros((COLUMNS, words), np.uint32)
+    words = (4 * steps + VALUES - 1) // VALUES * LANES
+    scale, sums = np.empty(1, np.float32), np.empty(LANES, np.int32)
+    high, low = np.zeros((COLUMNS, words + 1), np.uint32), np.zeros((COLUMNS, words + 1), np.uint32)
+    apart, rest = 4 * (words + 1), np.empty((LANES, LANES), np.uint32)
     for p in range(panels.shape[0]):
-        count = min(COLUMNS, n - p * COLUMNS)
-        for j in range(count):
+        for j in range(min(COLUMNS, n - p * COLUMNS)):
             i = p * COLUMNS + j
             top = _top(x[i])
             worst = max(worst, top)
             exponents[i] = row_exponent(top)
             scale[0] = power32(_TOP - exponents[i])
-            balance, _, _ = _cut_row(x[i], scale, 64, high[j], low[j], sums, ends)
+            cut_right_row(place(x[i]), x.shape[1], place(scale), place(high[j]), place(low[j]), place(sums))
             if weighed:
-                wide[i] = is_wide(x[i], top, balance)
+                wide[i] = is_wide(x[i], top, _added(sums))
                 found += wide[i]
-        for s in range(steps):
-            for j in range(COLUMNS):
-                panels[p, s, 0, j] = high[j, s]
-                panels[p, s, 1, j] = low[j, s]
+        for s in range(0, steps, LANES):
+            for half in range(0, COLUMNS, LANES):
+                _deal(high[half:], s, apart, panels[p, :, 0, half:], rest)
+                _deal(low[half:], s, apart, panels[p, :, 1, half:], rest)
+    scale[0], rest[0, 0] = 0, 0  # they are needed until here
     return found if is_finite(worst) else NOT_FINITE
+
+
+@scalar
+def _deal(lines: Array, first: int, apart: int, to: Array, rest: Array) -> None:
+    """Words `first` to `first` + 15 of 16 lines, `apart` bytes from one to the next, to so many rows of `to`, or those
+    that it has."""
+    step = 8 * COLUMNS
+    if first + LANES <= len(to):
+        transpose(place(lines) + 4 * first, apart, place(to) + first * step, step)
+        return
+    transpose(place(lines) + 4 * first, apart, place(rest), 4 * LANES)
+    for i in range(len(to) - first):
+        for j in range(LANES):
+            to[first + i, j] = rest[i, j]
 
 
 @kernel

@@ -1,7 +1,7 @@
-"""AVX-512 for Numba's loops, where compilers leave out what counts: int8 products, and cuts of four rows at once.
+"""AVX-512 for Numba's loops, where compilers leave out what counts: int8 products of whole tiles.
 
 `kernels.dot` has the instruction for products, and says whether there is one. Each function here is a short sequence of
-vector operations, that of `kernels.digits` on 16 lanes at once; nothing is fused or reassociated.
+vector operations; nothing is fused or reassociated.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic as numba_intrinsic
@@ -31,8 +30,6 @@ def intrinsic(function: Callable[..., Any]) -> Any:
 _I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 _VECTOR, _FLOATS = ir.VectorType(_I32, LANES), ir.VectorType(_F32, LANES)
 _WIDTH = COLUMNS // LANES
-_ROUND = 12582912.0  # 1.5 * 2**23, as in `kernels.digits`
-_ROUND_BITS = int(np.float32(_ROUND).view(np.int32))
 
 
 def _lanes(number: int) -> Any:
@@ -146,113 +143,3 @@ def round_tile(
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 12), generate
-
-
-def _cut(builder: Any, value: Any, factor: Any) -> tuple[Any, Any, Any]:
-    """What a value adds to its line's balance, and its first and second digits, that plus 64, in a word each."""
-    moved = builder.fadd(builder.fmul(value, factor), _FLOATS([_F32(_ROUND)] * LANES))
-    bits = builder.bitcast(moved, _VECTOR)
-    q = builder.sub(bits, _lanes(_ROUND_BITS))
-    size = builder.select(builder.icmp_signed("<", q, _lanes(0)), builder.sub(_lanes(0), q), q)
-    magnitude = builder.and_(builder.bitcast(value, _VECTOR), _lanes(0x7FFFFFFF))
-    enough = builder.select(builder.icmp_signed("!=", magnitude, _lanes(0)), _lanes(129), _lanes(0))
-    u = builder.add(bits, _lanes(64))
-    return builder.sub(size, enough), builder.lshr(u, _lanes(7)), builder.and_(u, _lanes(127))
-
-
-def _fours(builder: Any, arguments: Any, added: int) -> None:
-    """Write the sequence of `cut_left_fours` and `cut_right_fours` at the builder's place."""
-    x, row, scale, balance, high, low, *sums = arguments
-    factor, rest = load(builder, scale, _FLOATS, 4), load(builder, balance, _VECTOR, 4)
-    words: list[Any] = [_lanes(0), _lanes(0)]
-    for r in range(4):
-        weight, *digits = _cut(builder, load(builder, x, _FLOATS, 4), factor)
-        rest = builder.add(rest, weight)
-        for d, digit in enumerate(digits):
-            byte = builder.and_(builder.add(digit, _lanes(added - 64 * d)), _lanes(255))
-            words[d] = builder.or_(words[d], builder.shl(byte, _lanes(8 * r)))
-        x = builder.add(x, row)
-    store(builder, rest, balance, 4)
-    for d, (word, place) in enumerate(zip(words, (high, low), strict=True)):
-        store(builder, word, place, 4)
-        for own in sums:
-            at = builder.add(own, _I64(512 * d))
-            store(builder, add_dots(builder, load(builder, at, _VECTOR, 4), _lanes(0x01010101), word), at, 4)
-
-
-@intrinsic
-def cut_along(typing: Any, x: Any, count: Any, scale: Any, added: Any, high: Any, low: Any, sums: Any) -> Any:
-    """Inside a kernel: cut some values of one row, 16 at a time; all but `count` and `added` are addresses.
-
-    Args:
-        count: how many values, a multiple of 16, > 0.
-        scale: of the row's float32.
-        added: int64, what is added to each digit.
-        high: of bytes that take the first digits.
-        low: of as many for the second.
-        sums: of int32 (3, 16), added to: the balance, as of `kernels.digits.cut_line`, and both digits without `added`.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        x, count, scale, added, high, low, sums = arguments
-        factor = builder.bitcast(_spread(builder, scale), _FLOATS)
-        more = spread(builder, builder.trunc(added, _I32))
-        begin = [load(builder, sums, _VECTOR, 4, number) for number in range(3)]
-        before, loop = builder.basic_block, builder.append_basic_block("values")
-        after = builder.append_basic_block("cut")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        i, totals = builder.phi(_I64), [builder.phi(_VECTOR) for _ in begin]
-        value = load(builder, builder.add(x, builder.shl(i, _I64(2))), _FLOATS, 4)
-        weight, first, second = _cut(builder, value, factor)
-        first = builder.ashr(builder.shl(first, _lanes(24)), _lanes(24))
-        second = builder.sub(second, _lanes(64))
-        following = [builder.add(t, one) for t, one in zip(totals, (weight, first, second), strict=True)]
-        for digit, place in ((first, high), (second, low)):
-            narrow = builder.trunc(builder.add(digit, more), ir.VectorType(ir.IntType(8), LANES))
-            store(builder, narrow, builder.add(place, i), 1)
-        advanced = builder.add(i, _I64(LANES))
-        builder.cbranch(builder.icmp_signed("<", advanced, count), loop, after)
-        for phi, start, new in ((i, _I64(0), advanced), *zip(totals, begin, following, strict=True)):
-            phi.add_incoming(start, before)
-            phi.add_incoming(new, loop)
-        builder.position_at_end(after)
-        for number, total in enumerate(following):
-            store(builder, total, sums, 4, number)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 7), generate
-
-
-@intrinsic
-def cut_right_fours(typing: Any, x: Any, row: Any, scale: Any, balance: Any, high: Any, low: Any) -> Any:
-    """Inside a kernel: cut four rows of 16 columns of a right operand; all arguments but `row` are addresses.
-
-    Args:
-        x: of float32, rows `row` bytes apart.
-        scale: of float32 (16,).
-        balance: of int32 (16,), as of `kernels.digits.cut_line`, added to.
-        high: of 16 words that take the first digits, four of a column side by side, plus 64.
-        low: of as many for the second.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _fours(builder, arguments, 64)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 6), generate
-
-
-@intrinsic
-def cut_left_fours(typing: Any, x: Any, row: Any, scale: Any, balance: Any, high: Any, low: Any, sums: Any) -> Any:
-    """As `cut_right_fours`, of a left operand: digits are signed.
-
-    Args:
-        sums: the address of int32 (16,), to which the first digits are added, and those of the second 512 bytes after.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _fours(builder, arguments, 0)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 7), generate
