@@ -69,7 +69,7 @@ class Decoder(Generic[T]):
         long: types whose last field may be very many bytes, and the field's name: these are not encoded again.
     """
 
-    def __init__(self, kind: Any, long: Mapping[type, str] | None = None) -> None:
+    def __init__(self, kind: Any, long: Mapping[Any, str] | None = None) -> None:
         self._decoder, self._long = msgspec.msgpack.Decoder(kind), long or {}
 
     def decode(self, data: Buffer) -> T:
