@@ -107,6 +107,7 @@ class Owner:
         """Is asked to open; the seats that it opens."""
         self.sent.clear()
         self.opening.open(self.identity, self.run, m.OpenCommitments(deal_id=deal_id, round=5, receipts=receipts))
+        self.opening.flush()
         (sent,) = self.sent
         assert isinstance(sent, SendMessage)
         said = m.from_worker(sent.message)

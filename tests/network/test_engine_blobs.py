@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     found: dict[str, int] = {}
     record = messages.record
 
-    def noted(message: messages.Message) -> bytes:
+    def noted(message: messages.Message, blob: Sequence[memoryview] = ()) -> bytes:
         now: dict[str, int] = {}
         if isinstance(message, messages.Setup):
             now = {"program": message.program_size}
@@ -171,7 +171,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         elif isinstance(message, messages.DealTask):
             now = {"examples": message.size}
         found.update({name: max(size, found.get(name, 0)) for name, size in now.items()})
-        return record(message)
+        return record(message, blob)
 
     monkeypatch.setattr(messages, "record", noted)
     return found

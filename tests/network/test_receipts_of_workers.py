@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,9 @@ from podlt.network.receipt_history import ReceiptHistory
 from podlt.network.session.outbox import Outbox
 from podlt.network.session.receipts import SHARE, ReceiptSender
 from podlt.network.worker.books import Earned, WorkerBooks
+from podlt.network.worker.catching_up import CatchingUp
 from podlt.network.worker.folder import open_books, read_status
+from podlt.network.worker.identity import WorkerExit
 from podlt.network.workplace import RemoteMachines
 from podlt.protocol import entries as e
 from podlt.protocol.ledger import Account
@@ -120,6 +124,19 @@ def test_who_heard_all_knows_what_the_ledger_says_deposits_and_evictions_too(sim
     for number in everybody:
         assert credits(books.status.workers[sim.key(number).hex()]) == credits(sim.account(number))
     assert not books.behind() and {sim.account(n).returned for n in everybody} == {0, 25}
+
+
+def test_who_missed_the_managers_last_word_ends_by_the_receipt_for_the_runs_end(sim: Simulated, tmp_path: Path) -> None:
+    books = sim.books(tmp_path, 0)
+    catching_up = CatchingUp(lambda effect: None, books, heartbeat=2.0)
+    ends = [any(b"release/" in one.entry[:16] for one in paid.receipts) for paid in sim.told]
+    last = ends.index(True)
+    for at, paid in enumerate(sim.told[:last]):
+        books.paid(paid)
+        assert catching_up.ask({}, 2.0 * at) is None
+    for paid in sim.told[last:]:
+        books.paid(paid)
+    assert catching_up.ask({}, 2.0 * last) == WorkerExit("complete", "")
 
 
 @given(st.data())
@@ -327,20 +344,25 @@ def test_what_a_crash_left_of_a_receipt_does_not_spoil_those_that_come_after_it(
     assert len(receipts.read(tmp_path, sim.run)) == kept.count(b"\n")
 
 
-def test_what_a_full_disk_does_not_take_is_not_booked_and_counts_as_missed(
-    sim: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process takes more than a byte."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_a_full_disk_does_not_take_is_not_booked_and_counts_as_missed(sim: Simulated, tmp_path: Path) -> None:
     books, past = sim.books(tmp_path, 0), ReceiptHistory.of_run(sim.path)
     key = sim.key(0)
     first = next(i for i, paid in enumerate(sim.told) if paid.receipts)
     for paid in sim.told[:first]:
         books.paid(paid)
 
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+    with full_disk():
         for paid in sim.told[first:]:
             with suppress(StorageError):
                 books.paid(paid)
@@ -353,6 +375,27 @@ def test_what_a_full_disk_does_not_take_is_not_booked_and_counts_as_missed(
     past.close()
     assert credits(books.status.workers[key.hex()]) == credits(sim.account(0))
     assert {r.index for paid in receipts.read(tmp_path, sim.run) for r in paid.receipts} != set()
+
+
+def test_what_is_not_on_the_disk_is_asked_for_again_after_a_power_cut(
+    sim: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books, key = sim.books(tmp_path, 0), sim.key(0).hex()
+    first = next(i for i, paid in enumerate(sim.told) if paid.receipts)
+    for paid in sim.told[:first]:
+        books.paid(paid)
+    books.save("working", connected=True, at=0.0)
+
+    def failing(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        books.paid(sim.told[first])
+        books.save("working", connected=True, at=1.0)
+    assert sim.books(tmp_path, 0).status.workers[key].upto == sim.told[first].first
+    books.save("working", connected=True, at=2.0)
+    assert sim.books(tmp_path, 0).status.workers[key].upto > sim.told[first].first
 
 
 def test_a_worker_that_starts_with_fewer_identities_forgets_nothing_of_the_others(

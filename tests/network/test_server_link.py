@@ -18,11 +18,13 @@ import pytest
 from links import MANAGER, Place, Raw, resident, worker_key
 
 from podlt.crypto import SigningKey
+from podlt.errors import EngineError
 from podlt.network import control
 from podlt.network import messages as m
 from podlt.network.access.certificate import CERTIFICATE, PRIVATE_KEY, server_context
 from podlt.network.access.first_invitation import read_invitation
 from podlt.network.access.invitation import write
+from podlt.network.client.link import GONE_SECONDS, ClientLink
 from podlt.network.frames import BINARY, TEXT, head
 from podlt.network.server.pages import connections_of
 from podlt.store.run_names import INVITATION, SERVER
@@ -344,3 +346,19 @@ def test_a_fault_of_the_link_itself_is_raised_where_messages_are_taken(
     worker = place.join(ONE)
     with pytest.raises(AttributeError, match="a fault"):
         place.until(lambda: bool(worker.link.check()))
+
+
+def test_a_worker_whose_manager_is_gone_for_long_says_so_and_ends(place: Place) -> None:
+    now, key = [0.0], fresh()
+    link = ClientLink(place.invite(), [key], clock=lambda: now[0])
+    link.start()
+    place.until(lambda: link.connected)
+    link.check()
+    place.link.close()
+    place.until(lambda: not link.connected)
+    now[0] += GONE_SECONDS - 1
+    link.check()
+    now[0] += 2
+    with pytest.raises(EngineError, match="the run has ended, or its manager does not run"):
+        link.check()
+    link.close()

@@ -7,12 +7,13 @@ up to `INLINE` bytes; larger ones go by requests of HTTP (`blobs`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from podlt.canonical import Decoder, encode
+from podlt.canonical import COPIED, Buffer, Decoder, encode, encode_with
 from podlt.data.field import Field
 from podlt.errors import InvalidProofError
 from podlt.log.tree_head import MAX_NOTE
@@ -227,9 +228,9 @@ class Parameters(Message, frozen=True, tag="parameters"):
 
     digest: Digest
     size: Count
-    data: Inline = NOTHING
     urls: Annotated[list[Url], Meta(max_length=MOST_URLS)] = []
     part: Count = 0
+    data: Inline = NOTHING
 
 
 class DealTask(Message, frozen=True, tag="task"):
@@ -319,13 +320,24 @@ Down = (
     | UploadUpdate | GetFingerprints | TooLate | Receipts | MissedReceipts | RunFinished
 )  # fmt: skip
 
-_up: Decoder[Up] = Decoder(Up)
-_down: Decoder[Down] = Decoder(Down)
+BLOBS = {TaskDone: "data", Parameters: "data", DealTask: "examples"}
+"""Messages with the bytes of a blob: their last field."""
+
+_up: Decoder[Up] = Decoder(Up, BLOBS)
+_down: Decoder[Down] = Decoder(Down, BLOBS)
 
 
-def record(message: Message) -> bytes:
-    """A record as a message."""
-    return encode(message)
+def record(message: Message, blob: Sequence[Buffer] = ()) -> bytes:
+    """A record as a message.
+
+    Args:
+        blob: the parts of the bytes that its last field is to have, if it has none yet.
+    """
+    name = BLOBS.get(type(message))
+    parts = blob or ([getattr(message, name)] if name is not None else [])
+    if name is None or sum(map(len, parts)) < COPIED:
+        return encode(message if not blob else msgspec.structs.replace(message, **{str(name): b"".join(blob)}))
+    return encode_with(message, name, parts)
 
 
 def from_worker(message: Raw) -> Up:

@@ -60,12 +60,12 @@ def path_of(folder: Path, run: bytes) -> Path:
 
 
 def keep(folder: Path, run: bytes, paid: Sequence[m.Receipts]) -> None:
-    """Adds messages of receipts to the file; on the disk when this returns.
+    """Adds messages of receipts to the file; not forced to the disk.
 
     Raises:
         StorageError: they cannot be written; then none is.
     """
-    append_lines(path_of(folder, run), [msgspec.json.encode(one) for one in paid])
+    append_lines(path_of(folder, run), [msgspec.json.encode(one) for one in paid], durable=False)
 
 
 def read(folder: Path, run: bytes) -> list[m.Receipts]:
@@ -142,13 +142,13 @@ def compare(receipts: Sequence[m.Receipts], log: Iterable[Row], note: str, manag
             roots[tree.size] = tree.root()
     if roots.get(published.size) != published.root:
         raise InvalidProofError("the log does not match its last tree head; run podlt verify")
-    found, count, beyond = [], 0, 0
+    found, entries, beyond = [], set[int](), 0
     for paid, one in checked:
         root = roots.get(one.head.size)
         if root is None:
             beyond += 1
         elif root == one.head.root:
-            count += len(paid.receipts)
+            entries.update(receipt.index for receipt in paid.receipts)
         else:
             found.append(
                 Contradiction(
@@ -159,4 +159,4 @@ def compare(receipts: Sequence[m.Receipts], log: Iterable[Row], note: str, manag
                     root.hex(),
                 )
             )
-    return Comparison(count, beyond, found)
+    return Comparison(len(entries), beyond, found)

@@ -65,6 +65,21 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: Path) -> None:
+    """Has what was written to a file on the disk; nothing where there is none.
+
+    Raises:
+        StorageError: it could not be.
+    """
+    try:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
 def read_whole(path: Path, limit: int) -> bytes:
     """The bytes of a file.
 

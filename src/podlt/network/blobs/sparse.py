@@ -25,19 +25,25 @@ WORTH = 0.9
 
 
 def packed(update: np.ndarray) -> memoryview:
-    """An update in as few bytes as it takes.
+    """An update in as few bytes as it takes: see `parts_of`."""
+    parts = parts_of(update)
+    return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+
+
+def parts_of(update: np.ndarray) -> list[memoryview]:
+    """An update in as few bytes as it takes, which follow one another.
 
     Args:
         update: uint8; it stays as it is if it has no whole number of words, is too long, or has too few zeros.
     """
     if update.nbytes % WORD or not 0 < update.nbytes <= MOST:
-        return update.data
+        return [update.data]
     words = update.view("<u4")
     there = words != 0
     count = int(np.count_nonzero(there))
     if -(-len(words) // 8) + WORD * count >= WORTH * update.nbytes:
-        return update.data
-    return memoryview(b"".join((np.packbits(there, bitorder="little").data, words[there].data)))
+        return [update.data]
+    return [np.packbits(there, bitorder="little").data, words[there].view(np.uint8).data]
 
 
 def unpack(data: memoryview, out: np.ndarray) -> None:

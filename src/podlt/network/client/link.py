@@ -1,4 +1,4 @@
-"""A worker process's link to a manager's own server: one connection for all its identities, made again for ever."""
+"""A worker process's link to a manager's own server: one connection for all identities, made again when lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from podlt.errors import EngineError, UsageError
 from podlt.network import control
 from podlt.network.access.certificate import client_context
 from podlt.network.access.invitation import Invitation
-from podlt.network.background import Background
+from podlt.network.background import Background, reuse_memory
 from podlt.network.client.session import ClientSession, Unreachable, Upgrade
 from podlt.network.frames import STAGING, FrameStream
 from podlt.network.link import Received
@@ -39,6 +39,9 @@ STUCK_SECONDS = 8.0
 
 FIRST_SECONDS = 120.0
 """How long a worker that was never let in tries to reach the server."""
+
+GONE_SECONDS = 3600.0
+"""How long a worker that was let in once tries to come back: no longer than it takes to mend a manager."""
 
 REFUSALS = 8
 """How many refused connections in a row, without having been let in once, mean that there is nothing to wait for."""
@@ -85,7 +88,7 @@ class ClientLink:
         self._session: ClientSession | None = None
         self._let_in = False
         self._keeping: Future[None] = Future()
-        self._since = clock()
+        self._since = self._lost = clock()
 
     def start(self) -> None:
         """Begins to connect.
@@ -95,6 +98,7 @@ class ClientLink:
         """
         if len(self.keys) > control.MOST_IDENTITIES:
             raise UsageError(f"one process can have {control.MOST_IDENTITIES} identities, not {len(self.keys)}")
+        reuse_memory()
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # a connection that breaks is made again
         context, self._since = client_context(self.invitation.certificate), self._clock()
 
@@ -126,14 +130,22 @@ class ClientLink:
         """See `WorkerLink`."""
         if self._keeping.done() and not self._keeping.cancelled():
             self._keeping.result()  # what ended it was no connection's fault: without this, nobody would hear of it
-        if self._let_in or not self.keys:
+        if not self.keys:
             return
-        self._let_in = self.connected
-        waited, why = self._clock() - self._since, self.why or "no answer"
-        if not self._let_in and self._refused >= REFUSALS and waited > FIRST_SECONDS / 2:
+        now, why = self._clock(), self.why or "no answer"
+        if self.connected:
+            self._let_in, self._lost = True, now
+        if self._let_in and now - self._lost <= GONE_SECONDS:
+            return
+        waited, servers = now - self._since, " or ".join(self.invitation.servers)
+        if self._let_in:
+            raise EngineError(
+                f"no connection to the manager at {servers} for {GONE_SECONDS / 60:.0f} min: {why}; the run has ended, "
+                "or its manager does not run. What was earned is in the run's log, its receipts in this folder"
+            )
+        if self._refused >= REFUSALS and waited > FIRST_SECONDS / 2:
             raise EngineError(f"the manager refuses this worker: {why}")
-        if not self._let_in and waited > FIRST_SECONDS:
-            servers = " or ".join(self.invitation.servers)
+        if waited > FIRST_SECONDS:
             raise EngineError(f"the manager cannot be reached at {servers}: {why}; is the run over?")
 
     def listen(self, take: Callable[[Sequence[Received]], object] | None) -> None:
@@ -210,18 +222,18 @@ class ClientLink:
 
     async def _keep(self, context: Any) -> None:
         """Connects, and connects again."""
-        failures, number, lost = 0, 0, self._clock()
+        failures, number = 0, 0
         while self.keys:
             urls = self.invitation.servers
             try:
                 if await self._one(context, urls[number % len(urls)]):
-                    failures, lost = 0, self._clock()
+                    failures = 0
                 else:
                     self._refused += 1
             except (OSError, TimeoutError, Unreachable) as error:
                 self.why = str(error) or type(error).__name__
                 number += 1
-            rare = self._clock() - lost > RARE_AFTER
+            rare = self._clock() - self._lost > RARE_AFTER
             delay = min(FIRST_DELAY * 2 ** min(failures, 10), RARE_DELAY if rare else LONGEST_DELAY)
             failures += 1
             await asyncio.sleep(delay * (0.5 + self._chance() / 2))

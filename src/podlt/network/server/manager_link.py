@@ -19,7 +19,7 @@ from podlt.network.access import certificate as tls
 from podlt.network.access.invitation import channel_of
 from podlt.network.access.login import Binding, binding
 from podlt.network.access.policy import Refusal
-from podlt.network.background import Background
+from podlt.network.background import Background, reuse_memory
 from podlt.network.frames import GOING_AWAY, STAGING
 from podlt.network.http import RouteTable
 from podlt.network.inbox import MessageBox
@@ -106,6 +106,7 @@ class ServerLink:
             UsageError: it cannot listen there, or the certificate cannot be used.
             StorageError: the certificate cannot be made.
         """
+        reuse_memory()
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # a connection that breaks is no news
         self.certificate = tls.load_or_create(self._folder)
         bearer, wall = bearer_of(self._folder), lambda: time.time_ns() // 10**6

@@ -67,23 +67,6 @@ class Peer:
         allowance: what it may be sent on request.
     """
 
-    __slots__ = (
-        "allowance",
-        "asked",
-        "deal_id",
-        "dismissed",
-        "heard",
-        "in_hand",
-        "key",
-        "lates",
-        "number",
-        "process",
-        "returns",
-        "said",
-        "strikes",
-        "useless",
-    )
-
     def __init__(self, key: bytes, now: float, allowance: Allowance) -> None:
         self.key, self.allowance = key, allowance
         self.number: int | None = None
@@ -160,23 +143,6 @@ class InFlight:
         came: how many bytes of it have come, where it is uploaded.
         opened: whether the commitment is.
     """
-
-    __slots__ = (
-        "answer",
-        "answered",
-        "assignment",
-        "came",
-        "ended",
-        "examples",
-        "given",
-        "heard",
-        "is_late",
-        "key",
-        "opened",
-        "sent",
-        "whole",
-        "work",
-    )
 
     def __init__(self, assignment: Assignment, key: bytes, work: m.DealTask, examples: np.ndarray, now: float) -> None:
         self.assignment, self.key, self.work, self.examples = assignment, key, work, examples

@@ -74,7 +74,10 @@ class BookStore(Protocol):
         """Keeps it."""
 
     def keep(self, run: bytes, paid: Sequence[m.Receipts]) -> None:
-        """Adds receipts; on the disk when this returns."""
+        """Adds receipts; on the disk after the next `sync`."""
+
+    def sync(self, run: bytes) -> None:
+        """Has the receipts of a run on the disk."""
 
     def keep_bound(self, run: bytes, bound: Sequence[CommitmentReceipt]) -> None:
         """Adds receipts for commitments."""
@@ -103,7 +106,7 @@ class NoStore:
     def keep_bound(self, run: bytes, bound: Sequence[CommitmentReceipt]) -> None:
         """See `BookStore`."""
 
-    save_head = save_earned = save_evidence = save_status = keep
+    save_head = save_earned = save_evidence = save_status = sync = keep
 
 
 class WorkerBooks:
@@ -118,6 +121,7 @@ class WorkerBooks:
 
     Attributes:
         settled: the last round that is known to be in the log, -1 if none is.
+        ended: whether the log is known to have the release of the run's end.
         status: what the status file says next.
     """
 
@@ -129,7 +133,7 @@ class WorkerBooks:
         self._run = b""
         self._size = 0
         self._others: dict[str, Earned] = {}
-        self.settled = -1
+        self.settled, self.ended = -1, False
         self._heads: dict[int, tuple[bytes, str]] = {}
         self._last, self._saved = "", ""
         self.status = Status(pid, 0.0, "starting", workers={key: Earned() for key in self._keys})
@@ -138,7 +142,7 @@ class WorkerBooks:
     def begin(self, run: bytes) -> None:
         """Continues with what was earned in a run before."""
         self._run, self.status.run = run, run.hex()
-        self._size, self._heads, self._others, self.settled = 0, {}, {}, -1
+        self._size, self._heads, self._others, self.settled, self.ended = 0, {}, {}, -1, False
         self._last = self._saved = ""
         self._saved = self._store.head(run)
         with suppress(InvalidProofError):  # there is none, or none of ours
@@ -211,8 +215,6 @@ class WorkerBooks:
         self._settle(verified)
         for key in mine.values():
             self.status.workers[key].upto = verified.head.size
-        if moved:
-            self._save_earned()
         return moved
 
     def missed(self, key: bytes, missed: m.MissedReceipts) -> dict[str, int]:
@@ -236,7 +238,6 @@ class WorkerBooks:
                 moved[name] = moved.get(name, 0) + amount
         self.status.workers[key.hex()].upto = missed.upto  # booking has put another account in the place of this
         self._size = max(self._size, missed.upto)
-        self._save_earned()
         return moved
 
     def bound(self, run: bytes, receipts: Sequence[CommitmentReceipt]) -> None:
@@ -292,6 +293,8 @@ class WorkerBooks:
         return {mine[number]: account for number, account in accounts.items()}, moved
 
     def _settle(self, verified: receipts.VerifiedReceipts) -> None:
+        for _, entry in verified.entries:  # before a run's end, credits vest by payments alone
+            self.ended |= isinstance(entry, e.Release) and any(one.kind == "vest" for one in entry.transfers)
         self.settled = max([self.settled, *(entry.round for _, entry in verified.entries if isinstance(entry, e.Pay))])
 
     def _compare(self, head: Head, note: str) -> None:
@@ -320,5 +323,7 @@ class WorkerBooks:
             self._saved = self._last
 
     def _save_earned(self) -> None:
+        """Writes what was earned, after the receipts for it: who is killed asks for those since then once more."""
         with suppress(StorageError):
+            self._store.sync(self._run)
             self._store.save_earned(self._run, self._others | self.status.workers)

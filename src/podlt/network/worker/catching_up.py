@@ -43,6 +43,8 @@ class CatchingUp:
         if now - self._asked < self._heartbeat / 2:
             return None
         self._asked = now
+        if self._books.ended and self._ending is None:  # the manager's last word may be lost, and the manager gone
+            self._ending = WorkerExit("complete", ""), now + END_SECONDS
         behind = self._books.behind()
         for public, first in behind.items():
             identity = identities.get(public)

@@ -19,7 +19,7 @@ from podlt.network import bound_receipts, receipts
 from podlt.network import messages as m
 from podlt.network.worker.books import Earned, Status, WorkerBooks
 from podlt.protocol.receipt import CommitmentReceipt
-from podlt.store.files import read_whole, write_whole
+from podlt.store.files import read_whole, sync_file, write_whole
 
 STATUS, LOCK = "status.json", "lock"
 HEAD, EARNED, EVIDENCE = "head-{}.txt", "earned-{}.json", "evidence-{}.json"
@@ -83,7 +83,7 @@ class BookFiles:
     """
 
     def __init__(self, folder: Path, most: int = MOST_RECEIPTS) -> None:
-        self._folder, self._most = folder, most
+        self._folder, self._most, self._unsynced = folder, most, False
 
     def head(self, run: bytes) -> str:
         """See `BookStore`."""
@@ -111,6 +111,13 @@ class BookFiles:
         if path.exists() and path.stat().st_size > self._most:
             raise StorageError(f"{path}: the receipts of this run take more than {self._most >> 20} MiB")
         receipts.keep(self._folder, run, paid)
+        self._unsynced = True
+
+    def sync(self, run: bytes) -> None:
+        """See `BookStore`."""
+        if self._unsynced:
+            sync_file(receipts.path_of(self._folder, run))
+            self._unsynced = False
 
     def keep_bound(self, run: bytes, bound: Sequence[CommitmentReceipt]) -> None:
         """See `BookStore`."""

@@ -28,12 +28,14 @@ class ReceivedReceipts:
 
     def __init__(self, manager: bytes, perform: Perform, books: WorkerBooks, warn: Callable[[str], object]) -> None:
         self._manager, self._perform, self._books, self._warn = manager, perform, books, warn
-        self._round = -1
+        self._run, self._round = b"", -1
         self._saved: set[tuple[int, bytes]] = set()
         self._batch: tuple[int, int, int, bytes, bytes] | None = None
+        self._unsaved: list[CommitmentReceipt] = []
+        self._answers: list[SendMessage] = []
 
     def open(self, identity: Identity, run: WorkerRun, asked: m.OpenCommitments) -> None:
-        """Opens the commitments of an identity that have receipts; says also that there are none (any more).
+        """Opens, at the next `flush`, the commitments of an identity that have receipts; says also that none has.
 
         A commitment that is not known here (any more) is not opened: its task comes again.
 
@@ -64,15 +66,21 @@ class ReceivedReceipts:
                 check_signature(receipt, run.setup.run, self._manager)
                 self._batch = batch
             check_place(receipt)
-        self._keep(run.setup.run, fresh)
+        self._run, self._unsaved = run.setup.run, self._unsaved + fresh
         opened = [one for one in identity.worker.open(asked.round) if one.seat in seats]
         answer = m.Openings(deal_id=asked.deal_id, opened=opened)
-        self._perform(SendMessage(identity.public, m.record(answer)))
+        self._answers.append(SendMessage(identity.public, m.record(answer)))
 
-    def _keep(self, run: bytes, receipts: list[CommitmentReceipt]) -> None:
-        """Keeps receipts; a full disk costs the evidence, and not the pay as well."""
+    def flush(self) -> None:
+        """Keeps the receipts that came at once, then opens; a full disk costs the evidence, and not the pay as well."""
+        if not self._answers:
+            return
+        unsaved, self._unsaved = self._unsaved, []
         try:
-            self._books.bound(run, receipts)
-            self._saved.update((receipt.attempt, receipt.commitment.commitment) for receipt in receipts)
+            self._books.bound(self._run, unsaved)
+            self._saved.update((receipt.attempt, receipt.commitment.commitment) for receipt in unsaved)
         except StorageError as error:
             self._warn(f"the manager's receipt for a commitment is not kept: {error}")
+        for answer in self._answers:
+            self._perform(answer)
+        self._answers.clear()

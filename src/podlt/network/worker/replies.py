@@ -47,8 +47,7 @@ class _Replied:
         self.task, self.done, self.update, self.slot = task, done, executed.update, executed.slot
 
     def message(self, as_blob: bool) -> bytes:
-        done = self.done
-        return m.record(done if as_blob else msgspec.structs.replace(done, data=sparse.packed(self.update)))
+        return m.record(self.done, () if as_blob else sparse.parts_of(self.update))
 
 
 class Replies:

@@ -171,6 +171,7 @@ class WorkerSession:
         """What is to be done since the last call, in this order; tasks begin with what came at once."""
         if self._came is not None:
             self._work(self._came)
+        self._bound.flush()
         found = self._effects[:]
         self._effects.clear()
         return found
