@@ -29,6 +29,7 @@ from podlt.cli.finish import finish
 from podlt.cli.head import head
 from podlt.cli.help import complete
 from podlt.cli.init import init
+from podlt.cli.interrupts import what_is_left
 from podlt.cli.key import key_app
 from podlt.cli.ledger import ledger
 from podlt.cli.manager import manager
@@ -151,7 +152,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     except BaseException as error:
         return _failed(error, _name_of(command, given), given, options)
     if code == ExitCode.INTERRUPTED:  # what typer makes of a KeyboardInterrupt: no error, somebody wanted it
-        return _tell("interrupted", options.hint, ExitCode.INTERRUPTED, "")
+        left = options.hint or options.remains or what_is_left(_name_of(command, given), given)
+        return _tell("interrupted", left, ExitCode.INTERRUPTED, "")
     return code if isinstance(code, int) else ExitCode.HOLDS
 
 
