@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import shlex
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_calls import Podlt
 from interrupted import Session, interrupted
 
 from podlt.store.run_names import INVITATION
@@ -23,7 +23,7 @@ source = "digits"
 name = "podlt.models:mlp"
 args = { inputs = 64, hidden = 16, outputs = 10 }
 [training]
-epochs = 3
+epochs = 30
 workers = 4
 batch_size = 240
 seed = 1
@@ -120,7 +120,7 @@ def test_a_command_that_is_interrupted_leaves_nothing_half_done(
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Session]:
     """A manager that waits for workers."""
-    (tmp_path / "my.toml").write_text(RECIPE.replace("epochs = 3", "epochs = 2000"))
+    (tmp_path / "my.toml").write_text(RECIPE.replace("epochs = 30", "epochs = 2000"))
     session = Session(tmp_path, "manager", "my.toml", "--name", "127.0.0.1", "--workers", 3, "--run", "run")
     yield session
     session.interrupt()
@@ -157,8 +157,6 @@ def test_a_worker_leaves_at_the_first_ctrl_c_and_ends_at_the_second(
     served.until_says(INVITATION)
     worker = Session(tmp_path / "w", "worker", tmp_path / "run" / INVITATION, "--identities", 3, "--folder", "w")
     worker.until_says(words)
-    import time
-
     time.sleep(random.Random(f"{words} {twice}").uniform(0, within))
     worker.interrupt()
     if not twice:
@@ -170,10 +168,3 @@ def test_a_worker_leaves_at_the_first_ctrl_c_and_ends_at_the_second(
     worker.interrupt()
     code, said = worker.code(), worker.out + worker.err
     assert code in (0, 130, -2) and not worker.left() and "Traceback" not in said, (code, said)
-
-
-def test_an_interrupted_command_without_books_says_how_to_begin_again(podlt: Podlt) -> None:
-    from podlt.cli.interrupts import what_is_left
-
-    assert what_is_left("podlt verify", ["verify", "a b"]) == "nothing was changed; begin again: podlt verify 'a b'"
-    assert "no file is half" in what_is_left("podlt bundle", ["bundle", "r"])

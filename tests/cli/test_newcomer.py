@@ -13,6 +13,7 @@ import pytest
 from cli_calls import Podlt
 
 import podlt as package
+from podlt.cli.interrupts import what_is_left
 
 TABLE = "age,income\n" + "".join(f"{n},{n % 2}\n" for n in range(40))
 
@@ -67,3 +68,9 @@ def test_ctrl_c_while_modules_are_imported_ends_with_130_and_no_traceback(tmp_pa
 
 def test_the_version_is_an_attribute_of_the_package(podlt: Podlt) -> None:
     assert podlt("--version").out.startswith(f"podlt {package.__version__},")
+
+
+def test_an_interrupted_command_says_that_nothing_is_half_done_and_how_to_begin_again() -> None:
+    assert what_is_left("podlt verify", ["verify", "a b"]) == "nothing was changed; begin again: podlt verify 'a b'"
+    assert "no file is half" in what_is_left("podlt bundle", ["bundle", "r"])
+    assert what_is_left("podlt show", ["show", "r" * 400]).endswith("begin again, by the same command")

@@ -16,7 +16,7 @@ from podlt.cli.dashboard import BrowserOption, DashboardOptions, companion
 from podlt.cli.findings import print_findings
 from podlt.cli.options import console, options_of, shown
 from podlt.cli.report import write_report
-from podlt.cli.run_flow import NO_PAGE, perform
+from podlt.cli.run_flow import NO_PAGE, NOTHING_YET, perform
 from podlt.cli.run_options import RunOptions
 from podlt.cli.summary import print_summary
 from podlt.cli.train import OwnMachines
@@ -59,11 +59,12 @@ def demo(
 
     Example: podlt demo
     """
-    out = console()
+    out, options = console(), options_of(context)
+    options.remains = NOTHING_YET
     path = run if run is not None else Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
     out.print(f"[bold]1. Train[/bold] {recipe} over untrusted workers; simulated cheats: {', '.join(CHEATS)}")
     with companion("run", DashboardOptions(dashboard=True, browser=browser), typer.echo) as page:
-        perform(options_of(context), RunOptions(recipe, run=path), OwnMachines(cheat=CHEATS), page=page or NO_PAGE)
+        perform(options, RunOptions(recipe, run=path), OwnMachines(cheat=CHEATS), page=page or NO_PAGE)
         print_summary(path, out, following=False)
         _print_damage(path, out)
         out.print("\n[bold]2. Verify[/bold] what the run claims, as anybody can who has its files; needs no PyTorch")
