@@ -164,15 +164,16 @@ def _failed(error: BaseException, name: str, argv: Sequence[str], options: Optio
     missing = missing_package(error, name) if isinstance(error, ImportError) else None
     code = getattr(error, "exit_code", None)
     known = missing is not None or isinstance(error, PodltError)
-    blocked = isinstance(error, OSError) and error.errno in BLOCKED
-    if options.debug and (known or blocked):
+    blocked = error if isinstance(error, OSError) and error.errno in BLOCKED else None
+    if options.debug and (known or blocked is not None):
         traceback.print_exception(error)
     if missing is not None:
         return _tell(missing.need, missing.hint, missing.exit_code)
     if isinstance(error, PodltError):
         return _tell(str(error), options.hint, error.exit_code)
-    if blocked:
-        return _tell(f"could not go on: {error}", options.hint, ExitCode.STOPPED)
+    if blocked is not None:
+        where = f"{blocked.filename}: " if isinstance(blocked.filename, str) else ""
+        return _tell(f"could not go on: {where}{blocked.strerror or blocked}", options.hint, ExitCode.STOPPED)
     if callable(getattr(error, "format_message", None)) and isinstance(code, int):
         return _usage(error)
     if type(error).__name__ == "Abort":
