@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from podlt.dashboard.claims import unchecked
 from podlt.dashboard.source import RunSource
 from podlt.dashboard.stream import MessageStream
 
@@ -72,6 +73,7 @@ class TrainingWatch:
 
     def _follow(self, event: Fields) -> None:
         if self._source is None:
+            self._claims = unchecked(event["path"])
             self._source = self._begin(Path(event["path"]))
             self._source.start()
 
