@@ -86,7 +86,7 @@ def demo(
         (f"podlt dashboard {named}", "the page again"),
         (f"podlt report {named}", "writes that file again"),
         (f"podlt audit {named} --fraction 1", "all tasks; finds every fake that is in the model"),
-        (f"podlt reproduce {named}", "train it again, and say where it first differs"),
+        (f"podlt reproduce {named}", "train it again: it differs where fakes went in, and says where"),
         (f"podlt bundle {named}", "one file that a stranger can verify"),
         (f"podlt ledger {named}", "who has earned what"),
     ):
