@@ -169,3 +169,19 @@ def test_a_worker_leaves_at_the_first_ctrl_c_and_ends_at_the_second(
     worker.interrupt()
     code, said = worker.code(), worker.out + worker.err
     assert code in (0, 130, -2) and not worker.left() and "Traceback" not in said, (code, said)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words", "said"),
+    [
+        (("witness", "serve", "--listen", "127.0.0.1:0", "--state", "state"), "who verifies", "goes on"),
+        (("dashboard", "run", "--address", 0), "Ctrl-C ends it", ""),
+    ],
+)
+def test_what_serves_until_ctrl_c_ends_by_it_with_0(
+    argv: tuple[object, ...], words: str, said: str, trained: Path
+) -> None:
+    session = Session(trained, *argv)
+    session.until_says(words)
+    session.interrupt()
+    assert ends_well(session, code=0) == "" and said in session.out
