@@ -55,7 +55,8 @@ def demo(
     Prints the address of a page that shows it as it happens, and then what checking it came to. Says of every claim of
     the run whether it holds, fails, or was not checked.
 
-    Takes one or two minutes on two cores. `--recipe digits` takes seconds, and downloads nothing.
+    Takes one or two minutes on two cores, one more where podlt never ran (kernels are compiled).
+    `--recipe digits` takes seconds, and downloads nothing.
 
     Example: podlt demo
     """
