@@ -18,6 +18,8 @@ from links import MANAGER, Place, Raw, worker_key
 
 from podlt.crypto import SigningKey
 from podlt.errors import EngineError, UsageError
+from podlt.faults import _without_secrets
+from podlt.monitoring.logs import hidden
 from podlt.network.access import certificate as tls
 from podlt.network.access import invitation as inv
 from podlt.network.access import invitation_code as code
@@ -240,3 +242,10 @@ def test_an_owner_who_wants_to_stop_is_not_kept_waiting_for_a_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     assert invitation_of(code.InvitationCode("127.0.0.1", port, b"m" * 16, b"s" * 16), stopping) is None
+
+
+def test_neither_a_log_nor_a_report_of_a_crash_shows_a_code() -> None:
+    invitation = inv.Invitation(["https://train.example.org:4222"], MANAGER.public, b"c", secret=os.urandom(16))
+    text = code.write(invitation)
+    for shown in (hidden(f"said {text}, again"), _without_secrets(f"podlt worker {text} --cpus 2")):
+        assert text.rpartition("/")[2][:8] not in shown and "train.example.org:4222/" in shown
