@@ -38,7 +38,7 @@ NETWORK = "network"
 def print_invitation(event: ev.Event) -> None:
     """The listener of whoever gives none: prints the command by which workers join, and nothing else."""
     if isinstance(event, ev.Invited):
-        print(f"podlt worker {event.invitation}", flush=True)
+        print(f"podlt worker {event.invitation_code or event.invitation}", flush=True)
 
 
 @overload

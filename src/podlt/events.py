@@ -106,7 +106,8 @@ class HeldUp(Event, frozen=True, tag="held_up"):
         ]
 
 
-COMMAND_COLUMNS = 78
+COMMAND_COLUMNS = 79
+"""The longest line of a command: a terminal of 80 columns shows it as one."""
 
 
 class Invited(Event, frozen=True, tag="invited"):
@@ -118,6 +119,7 @@ class Invited(Event, frozen=True, tag="invited"):
         path: the run's directory.
         file: the name of the invitation's file in it.
         operator: whose all workers are that come by it; "" where the run is open: there each key is its own.
+        invitation_code: the same, short: the rest of it is asked from the server.
     """
 
     invitation: str
@@ -125,6 +127,7 @@ class Invited(Event, frozen=True, tag="invited"):
     path: str
     file: str
     operator: str = ""
+    invitation_code: str = ""
 
     @property
     def host(self) -> str:
@@ -139,8 +142,8 @@ class Invited(Event, frozen=True, tag="invited"):
     @property
     def lines_for_people(self) -> list[str]:
         """The command to send to whoever shall work: lines that a shell joins, so that any terminal copies it whole."""
-        command = f"podlt worker {self.invitation}"
-        width = COMMAND_COLUMNS - 1
+        command = f"podlt worker {self.invitation_code or self.invitation}"
+        width = COMMAND_COLUMNS if len(command) <= COMMAND_COLUMNS else COMMAND_COLUMNS - 1
         lines = [command[start : start + width] for start in range(0, len(command), width)]
         whole = [*(f"{line}\\" for line in lines[:-1]), lines[-1]]
         return [

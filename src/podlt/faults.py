@@ -18,6 +18,7 @@ WHERE = '"Reporting a fault" in docs/FAQ.md of podlt'
 
 _SECRETS = (
     (re.compile(r"podlt1-[\w-]+"), "podlt1-..."),  # an invitation holds a secret
+    (re.compile(r"(:\d{1,5}/)[\w-]{40,}"), r"\1..."),  # so does its code
     (re.compile(r"(\w+://)[^\s/@]*@"), r"\1...@"),  # a URL may hold a password
 )
 

@@ -6,6 +6,7 @@ of the run's log.
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from pathlib import Path
@@ -352,7 +353,19 @@ def _said(fault: str) -> str:
     place = f"the field {field} of [{table}]" if table else f"[{field}]"
     if kind == "missing required":
         return f"{place} is missing; podlt init writes a whole recipe, podlt recipe new FILE one with every field"
-    return f"{place} is none that a recipe has; podlt recipe new FILE writes one with every field"
+    meant = _meant(field, table)
+    return f"{place} is none that a recipe has{meant}; podlt recipe new FILE writes one with every field"
+
+
+def _meant(field: str, table: str) -> str:
+    """What may have been meant by a field, or a table, of another name."""
+    owner: Any = Recipe
+    for name in table.split(".") if table else []:
+        owner = next((one.type for one in msgspec.structs.fields(owner) if one.name == name.partition("[")[0]), None)
+        if not (isinstance(owner, type) and issubclass(owner, msgspec.Struct)):
+            return ""
+    near = difflib.get_close_matches(field, [one.encode_name for one in msgspec.structs.fields(owner)], 1)
+    return f"; was {near[0] if table else f'[{near[0]}]'} meant?" if near else ""
 
 
 def check(recipe: Recipe, where: str = "recipe") -> None:

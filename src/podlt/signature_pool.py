@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -80,8 +81,14 @@ class SignaturePool:
         if self._executor is None:
             # A forked child inherits what it needs; a spawned one would run the caller's script again.
             method = "fork" if sys.platform == "linux" else "spawn"
-            self._executor = ProcessPoolExecutor(self._jobs, multiprocessing.get_context(method))
+            context = multiprocessing.get_context(method)
+            self._executor = ProcessPoolExecutor(self._jobs, context, initializer=leave_interrupts_to_parent)
         return self._executor
+
+
+def leave_interrupts_to_parent() -> None:
+    """In a pool's process: Ctrl-C reaches every process of a terminal, and the parent ends the pool."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def check_signatures(signed: Sequence[Signed]) -> int:

@@ -98,9 +98,13 @@ def test_a_time_to_leave_is_a_clock_a_date_or_a_span() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("no-such-file",), "no-such-file: expected an invitation (podlt1-...) or a file with one"),
-        (("odlt1-" + "A" * 600,), "expected an invitation (podlt1-...) or a file with one"),
+        (
+            ("no-such-file",),
+            "no-such-file: expected an invitation: its code (HOST:PORT/...)",
+        ),
+        (("odlt1-" + "A" * 600,), "expected an invitation: its code"),
         (("podlt1-abc",), "damaged, or not copied completely"),
+        (("example.org:4222/abc",), "invitation code of 3 characters after example.org:4222/"),
         (("podlt1-abc", "--memory", "lots"), "expected a size such as 512M or 8G"),
     ],
 )

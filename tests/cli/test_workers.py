@@ -18,8 +18,9 @@ from cli_calls import Podlt
 from podlt.crypto import SigningKey
 from podlt.events import WorkerFigures, WorkersSeen
 from podlt.manager.directory import RunDirectory
+from podlt.network.access import invitation_code
 from podlt.network.access.certificate import load_or_create
-from podlt.network.access.invitation import read
+from podlt.network.access.invitation import name_of, read
 from podlt.network.access.policy import Admitted, Refusal
 from podlt.network.access.registry import Registry
 from podlt.network.client.link import ClientLink
@@ -52,7 +53,7 @@ def admit(run: Path, line: str, key: SigningKey = KEY, now: int = 0) -> Admitted
 
 
 def test_an_invitation_is_one_line_that_lets_in_as_many_as_it_says(podlt: Podlt, invited: Path) -> None:
-    line = podlt("workers", "invite", invited, "--uses", 2, "--expires", "7d", "--note", "lab").out
+    line = podlt("workers", "invite", invited, "--uses", 2, "--expires", "7d", "--note", "lab", "--whole").out
     assert line.count("\n") == 1 and read(line).servers == ["https://127.0.0.1:1"]
     assert read(line).manager == RunDirectory.existing(invited).manager_key().public
     for number, expected in ((1, Admitted), (2, Admitted), (3, Refusal)):
@@ -65,9 +66,17 @@ def test_an_invitation_is_one_line_that_lets_in_as_many_as_it_says(podlt: Podlt,
     assert read(line).secret.hex() not in json.dumps(document)
 
 
+def test_an_invitation_is_printed_as_a_code_for_the_same(podlt: Podlt, invited: Path) -> None:
+    code = invitation_code.read(podlt("workers", "invite", invited).out)
+    both = json.loads(podlt("workers", "invite", invited, "--json").out)
+    assert (code.host, code.port) == ("127.0.0.1", 1)
+    assert invitation_code.read(both["code"]).secret == read(both["invitation"]).secret != code.secret
+    assert name_of(code.secret) in Registry(invited).state.invitations
+
+
 def test_an_invitation_names_an_operator_whose_workers_are_counted_and_limited(podlt: Podlt, invited: Path) -> None:
-    first = podlt("workers", "invite", invited, "--uses", 2, "--operator", " lab 3 ").out
-    other = json.loads(podlt("workers", "invite", invited, "--json").out)
+    first = podlt("workers", "invite", invited, "--uses", 2, "--operator", " lab 3 ", "--whole").out
+    other = json.loads(podlt("workers", "invite", invited, "--json", "--whole").out)
     assert other["operator"] == "invitation-2"
     podlt("workers", "limit", invited, 1)
     admit(invited, first), admit(invited, other["invitation"], SigningKey(b"o" * 32))
@@ -85,14 +94,14 @@ def test_an_invitation_names_an_operator_whose_workers_are_counted_and_limited(p
 
 
 def test_an_invitation_is_ended_by_its_name(podlt: Podlt, invited: Path) -> None:
-    made = json.loads(podlt("workers", "invite", invited, "--json").out)
+    made = json.loads(podlt("workers", "invite", invited, "--json", "--whole").out)
     assert podlt("workers", "revoke", invited, made["name"]).code == 0
     assert isinstance(admit(invited, made["invitation"]), Refusal)
     assert "revoked" in podlt("workers", "list", invited).out
 
 
 def test_the_list_knows_the_log_and_who_was_let_in_and_what_was_said_of_them(podlt: Podlt, invited: Path) -> None:
-    line = podlt("workers", "invite", invited).out
+    line = podlt("workers", "invite", invited, "--whole").out
     admit(invited, line)
     rows = {row["key"]: row for row in json.loads(podlt("workers", "list", invited, "--json").out)["workers"]}
     for number, worker in read_history(invited).state.workers.items():
@@ -128,7 +137,7 @@ def test_a_worker_is_named_by_number_key_or_the_beginning_of_a_key(podlt: Podlt,
 
 
 def test_pausing_without_a_name_pauses_everybody(podlt: Podlt, invited: Path) -> None:
-    line = podlt("workers", "invite", invited).out
+    line = podlt("workers", "invite", invited, "--whole").out
     podlt("workers", "pause", invited)
     paused = admit(invited, line)
     assert isinstance(paused, Refusal) and paused.seconds
@@ -137,7 +146,7 @@ def test_pausing_without_a_name_pauses_everybody(podlt: Podlt, invited: Path) ->
 
 
 def test_an_allowed_key_comes_by_the_address_alone_and_a_revoked_one_does_not(podlt: Podlt, invited: Path) -> None:
-    address = podlt("workers", "invite", invited, "--address").out
+    address = podlt("workers", "invite", invited, "--address", "--whole").out
     assert isinstance(admit(invited, address), Refusal)
     podlt("workers", "allow", invited, HEX, "--note", "a friend")
     assert isinstance(admit(invited, address), Admitted)
@@ -149,7 +158,7 @@ def test_an_allowed_key_comes_by_the_address_alone_and_a_revoked_one_does_not(po
 
 def test_a_run_can_be_opened_for_a_deposit_and_closed(podlt: Podlt, invited: Path) -> None:
     podlt("workers", "open", invited, "--deposit", 500)
-    address = read(podlt("workers", "invite", invited, "--address").out)
+    address = read(podlt("workers", "invite", invited, "--address", "--whole").out)
     assert address.deposit == 500
     assert isinstance(Registry(invited).admit(KEY.public, "", 0, 500), Refusal)
     podlt("workers", "deposit", invited, HEX, 499)
@@ -207,7 +216,7 @@ def live(invited: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_running_manager_notices_what_the_command_line_says(podlt: Podlt, live: Path) -> None:
-    link = ClientLink(read(podlt("workers", "invite", live).out), [KEY])
+    link = ClientLink(read(podlt("workers", "invite", live, "--whole").out), [KEY])
     link.start()
     try:
         while not link.connected:

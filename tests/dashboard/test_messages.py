@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from growing import CHEATERS, advance, growing_run
 from hypothesis import given
@@ -14,6 +16,7 @@ from podlt.dashboard import recorder
 from podlt.dashboard.recorder import DIGITS, Message, packed
 from podlt.dashboard.source import FiguresFile, RunSource, read_messages
 from podlt.dashboard.stream import MessageStream
+from podlt.dashboard.watching import TrainingWatch
 from podlt.report.history import read_history
 from podlt.store.run_files import open_run_files
 
@@ -125,3 +128,21 @@ def test_several_tasks_of_a_fast_worker_are_counted(tmp_path: Path) -> None:
     rounds = [message for message in messages if message["t"] == "round"]
     assert "jobs" not in rounds[0] and unpacked(rounds[-1]["jobs"])[0] == 2
     assert sum(unpacked(rounds[-1]["jobs"]).values()) == rounds[-1]["tasks"]
+
+
+def test_what_checking_came_to_is_on_the_page_of_the_process_that_trained_and_checked() -> None:
+    stream = MessageStream()
+    watch = TrainingWatch(stream, lambda path: RunSource(path, stream))
+    watch.take({"event": "checking", "by": "podlt verify"})
+    assert claims_in(stream) == {"t": "claims", "state": "running", "by": "podlt verify", "rows": [], "at": 0}
+    row = [1, "a claim", "its log", "holds", "3 entries", "", "", "verify"]
+    watch.take({"event": "checked", "by": "podlt verify", "rows": [row]})
+    assert (claims_in(stream)["state"], claims_in(stream)["rows"]) == ("verified", [row])
+    watch.take({"event": "checking", "by": "podlt audit"})
+    assert claims_in(stream) == claims_in(stream) | {"state": "running", "by": "podlt audit", "rows": [row]}
+
+
+def claims_in(stream: MessageStream) -> dict[str, Any]:
+    newest = stream.after(0, 0, 0.0)[2]
+    found: dict[str, Any] = msgspec.json.decode(newest["claims"][1])
+    return found

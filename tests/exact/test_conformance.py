@@ -22,10 +22,17 @@ def test_this_machine_passes_and_its_digest_is_that_of_the_golden_vectors():
 
 def test_a_differing_bit_is_found_and_named(monkeypatch):
     found = conformance.compute()
-    monkeypatch.setattr(conformance, "compute", lambda device: {**found, "softmax 1": "0" * 64})
+    monkeypatch.setattr(conformance, "compute", lambda device, progress: {**found, "softmax 1": "0" * 64})
     report = conformance.check()
     assert report.differing == "softmax 1"
     assert report.digest != conformance.total(found)
+
+
+def test_each_golden_vector_is_counted_once_it_is_computed():
+    said = []
+    conformance.check(progress=lambda done, total: said.append((done, total)))
+    total = len(conformance.vectors())
+    assert said[0] == (1, total) and said[-1] == (total, total) and said == sorted(said)
 
 
 def test_inputs_are_fixed_words_and_not_a_library_s_mood():

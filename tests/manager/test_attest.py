@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -301,6 +302,39 @@ def test_a_keyless_signer_gives_what_sigstore_gives_and_the_file_is_the_whole_bu
     signer = KeylessSigner(Context(), SimpleNamespace(issuer="https://issuer.example", identity="ann@example.org"))
     assert signer.bundle(payload) == document and signer.identity == "https://issuer.example#ann@example.org"
     assert json.loads(lines_of(document, keyless=True)) == document
+
+
+def test_an_identity_that_the_machine_has_signs_without_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CI job's token, made here: sigstore's own class reads it; its network is a stand-in."""
+    from sigstore.models import ClientTrustConfig
+    from sigstore.sign import SigningContext
+
+    def part(fields: dict[str, Any]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(fields).encode()).decode().rstrip("=")
+
+    now = int(time.time())
+    claims = {"iss": "https://token.actions.githubusercontent.com", "aud": "sigstore", "sub": "repo:a/b", "nbf": now}
+    claims |= {"iat": now, "exp": now + 600, "job_workflow_ref": "a/b/.github/workflows/train.yml@main"}
+    token = ".".join([part({"alg": "RS256", "typ": "JWT"}), part(claims), "c2ln"])
+    asked: list[Any] = []
+
+    class Context:
+        @contextmanager
+        def signer(self, token: Any) -> Iterator[Any]:
+            asked.append(token)
+            yield SimpleNamespace(sign_dsse=lambda statement: SimpleNamespace(to_json=lambda: "{}"))
+
+    monkeypatch.setattr(ClientTrustConfig, "production", lambda: SimpleNamespace())
+    monkeypatch.setattr(SigningContext, "from_trust_config", lambda trust: Context())
+    monkeypatch.setattr("sigstore.oidc.detect_credential", lambda client: token)
+    signer = keyless_signer()
+    assert signer.identity.startswith("https://token.actions.githubusercontent.com#") and "a/b" in signer.identity
+    assert signer.bundle(ModelManifest("m", {".": bytes(32)}).statement()) == {}
+    assert str(asked[0]) == token
+    claims["exp"] = claims["iat"] = claims["nbf"] = now - 7200
+    token = ".".join([part({"alg": "RS256", "typ": "JWT"}), part(claims), "c2ln"])
+    with pytest.raises(UsageError, match=r"keyless signing failed.*sign with a key"):
+        keyless_signer()
 
 
 def test_keyless_signing_says_what_it_needs_where_sigstore_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 
+import msgspec
+
 from podlt.crypto import SigningKey
 from podlt.manager import events as ev
 from podlt.network.access import invitation as inv
+from podlt.network.access import invitation_code
 
 KEY = SigningKey(bytes(32))
 SERVERS, CERTIFICATE = ["https://manager.example.org:4222"], bytes(range(256)) * 2
@@ -21,6 +24,13 @@ def test_no_line_is_wider_than_a_terminal() -> None:
     assert max(map(len, INVITED.lines_for_people)) < 80
     assert any("runs/mnist/invitation.txt" in line for line in INVITED.lines_for_people)
     assert any("open TCP port 4222" in line for line in INVITED.lines_for_people)
+
+
+def test_a_code_is_printed_as_one_line_that_a_terminal_shows_whole() -> None:
+    code = invitation_code.write(inv.read(LINE)).replace("manager", "train")
+    short = msgspec.structs.replace(INVITED, invitation_code=code)
+    assert f"podlt worker {code}" in short.lines_for_people
+    assert max(map(len, short.lines_for_people)) < 80
 
 
 def test_a_shell_that_the_lines_are_pasted_into_runs_one_command() -> None:

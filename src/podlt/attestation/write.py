@@ -115,8 +115,8 @@ def attest(
 def _default_target(run: Path, model: Path | None) -> Path:
     if model is not None and model.is_dir():
         return model
-    whole = run.resolve()
-    return whole.with_name(f"{whole.stem if whole.is_file() else whole.name}-attestation")
+    named = run if run.name not in ("", "..") else run.resolve()
+    return named.with_name(f"{named.stem if named.is_file() else named.name}-attestation")
 
 
 def _require_sound(found: Verification, run: Path) -> None:

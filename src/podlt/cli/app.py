@@ -29,6 +29,7 @@ from podlt.cli.finish import finish
 from podlt.cli.head import head
 from podlt.cli.help import complete
 from podlt.cli.init import init
+from podlt.cli.interrupts import what_is_left
 from podlt.cli.key import key_app
 from podlt.cli.ledger import ledger
 from podlt.cli.manager import manager
@@ -151,7 +152,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     except BaseException as error:
         return _failed(error, _name_of(command, given), given, options)
     if code == ExitCode.INTERRUPTED:  # what typer makes of a KeyboardInterrupt: no error, somebody wanted it
-        return _tell("interrupted", options.hint, ExitCode.INTERRUPTED, "")
+        left = options.hint or options.remains or what_is_left(_name_of(command, given), given)
+        return _tell("interrupted", left, ExitCode.INTERRUPTED, "")
     return code if isinstance(code, int) else ExitCode.HOLDS
 
 
@@ -162,15 +164,16 @@ def _failed(error: BaseException, name: str, argv: Sequence[str], options: Optio
     missing = missing_package(error, name) if isinstance(error, ImportError) else None
     code = getattr(error, "exit_code", None)
     known = missing is not None or isinstance(error, PodltError)
-    blocked = isinstance(error, OSError) and error.errno in BLOCKED
-    if options.debug and (known or blocked):
+    blocked = error if isinstance(error, OSError) and error.errno in BLOCKED else None
+    if options.debug and (known or blocked is not None):
         traceback.print_exception(error)
     if missing is not None:
         return _tell(missing.need, missing.hint, missing.exit_code)
     if isinstance(error, PodltError):
         return _tell(str(error), options.hint, error.exit_code)
-    if blocked:
-        return _tell(f"could not go on: {error}", options.hint, ExitCode.STOPPED)
+    if blocked is not None:
+        where = f"{blocked.filename}: " if isinstance(blocked.filename, str) else ""
+        return _tell(f"could not go on: {where}{blocked.strerror or blocked}", options.hint, ExitCode.STOPPED)
     if callable(getattr(error, "format_message", None)) and isinstance(code, int):
         return _usage(error)
     if type(error).__name__ == "Abort":

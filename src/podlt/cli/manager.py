@@ -145,12 +145,13 @@ def manager(
 ) -> None:
     """Train a recipe over workers on other machines, with the proof; or resume such a run.
 
-    Prints one line to send to whoever shall work: podlt worker INVITATION. Workers may come and go at any time. A
+    Prints one line to send to whoever shall work: podlt worker HOST:PORT/CODE. Workers may come and go at any time. A
     manager that was killed is resumed with --resume: nothing that was logged is lost, and workers come back by
     themselves. Address, port, --blobs, --silence-timeout and --late-seconds then stay as they were, unless given.
 
-    Examples: podlt manager digits --name 127.0.0.1 --workers 3 (then, in another terminal: podlt worker podlt1-...
-    --identities 3)
+    Examples: podlt manager digits --name 127.0.0.1 --workers 3
+
+              podlt worker 127.0.0.1:PORT/CODE --identities 3     then, in another terminal
 
               podlt manager mnist-mlp --name train.example.org --port 443
 

@@ -22,10 +22,12 @@ class Options:
     Attributes:
         debug: show tracebacks.
         hint: what to try next if the command ends with an error.
+        remains: what is kept, and what to try next, if it is interrupted and there is no hint.
     """
 
     debug: bool = False
     hint: str = ""
+    remains: str = ""
 
 
 RunArgument = Annotated[Path, typer.Argument(help="The run's directory, as `podlt train` made it.", metavar="RUN")]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -24,11 +25,18 @@ from podlt.monitoring.setup import monitored
 from podlt.recipe_changes import read_changes
 
 if TYPE_CHECKING:
+    from podlt.dashboard.companion import DashboardCompanion
     from podlt.manager.result import Result
 
 
 SHOWN = MonitoringOptions()
 """Output for people, and nothing else."""
+
+NOTHING_YET = (
+    "no round was trained, and there is no run to resume; begin again with the same command (data that were prepared, "
+    "and arithmetic that was checked, are kept)"
+)
+"""What is left before there is anything to resume."""
 
 NO_PAGE = DashboardOptions()
 
@@ -72,7 +80,7 @@ def perform(
     which: RunOptions,
     machines: Machines,
     watching: MonitoringOptions = SHOWN,
-    page: DashboardOptions = NO_PAGE,
+    page: DashboardOptions | DashboardCompanion = NO_PAGE,
 ) -> Path:
     """Begins or resumes a run, and shows how it goes until it ends; returns its directory.
 
@@ -81,7 +89,7 @@ def perform(
         which: the run.
         machines: where its workers are.
         watching: what to show, and to whom.
-        page: whether to show it on a page, too.
+        page: whether to show it on a page, too; or the page, which stays when the run is over.
 
     Raises:
         PodltError: as `podlt.api` says.
@@ -90,6 +98,7 @@ def perform(
     machines.check(which)
     recipe = find_recipe(which.recipe) if which.recipe is not None else None
     hints = _hints(machines.command)
+    options.remains = NOTHING_YET
 
     def follow(event: ev.Event) -> None:
         if type(event) in hints:
@@ -102,7 +111,7 @@ def perform(
         with (
             _sigterm_interrupts(),
             _trust_warnings(quiet=watching.quiet),
-            companion("run", page, _page_line(watching)) as page_process,
+            _page(page, watching) as page_process,
             monitored(watching.monitoring(), _echo_unless(watching.silent), follow, has_server=machines.has_server) as (
                 listen,
                 pages,
@@ -123,8 +132,13 @@ def perform(
     except TooFewWorkersError:
         options.hint = options.hint and f"{options.hint} --workers N"
         raise
-    options.hint = ""
+    options.hint, options.remains = "", _complete(path)
     return path
+
+
+def _complete(path: Path) -> str:
+    """What is left when whoever trained is interrupted afterwards."""
+    return f"the run is over, and kept; look at it with: podlt show {shlex.quote(str(path))}"
 
 
 def _hints(command: str) -> Mapping[type[ev.Event], Callable[[Any], str]]:
@@ -133,6 +147,15 @@ def _hints(command: str) -> Mapping[type[ev.Event], Callable[[Any], str]]:
         ev.Invited: lambda event: f"the invitation stays valid; resume with: {command} --resume {event.path}",
         ev.Started: lambda event: f"nothing that was logged is lost; resume with: {command} --resume {event.path}",
     }
+
+
+def _page(
+    page: DashboardOptions | DashboardCompanion, watching: MonitoringOptions
+) -> AbstractContextManager[DashboardCompanion | None]:
+    """The page of a run, while it goes on. Errors as `companion`."""
+    if isinstance(page, DashboardOptions):
+        return companion("run", page, _page_line(watching))
+    return nullcontext(page)
 
 
 def _page_line(watching: MonitoringOptions) -> Callable[[str], object]:

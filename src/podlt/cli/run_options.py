@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -65,3 +66,17 @@ class RunOptions:
             raise UsageError("--run is for new runs, not for --resume")
         if self.resume is None and (self.data is not None or self.code is not None):
             raise UsageError("--data and --code are for --resume; a new run takes what its recipe says")
+        if self.resume is None:
+            self._check_place(self.run if self.run is not None else Path("runs") / "new")
+
+    def _check_place(self, run: Path) -> None:
+        """Refuses a place in which no run can be made, before anything that takes long.
+
+        Raises:
+            UsageError: says why.
+        """
+        above = next((folder for folder in run.absolute().parents if folder.exists()), Path("/"))
+        if not above.is_dir():
+            raise UsageError(f"{run}: {above} is a file: choose another place by --run DIR")
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise UsageError(f"{run}: {above} cannot be written: choose another place by --run DIR")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,16 +32,23 @@ def print_summary(run: Path, out: Console, *, following: bool = True) -> None:
         out.print(f"  {name:10}  {text}", soft_wrap=True)
     if following:
         out.print("\n[dim]next:[/dim]")
+        named = shown(shlex.quote(str(run)))
         for command, why in (
             ("verify", "check draws, signatures, verdicts, payments, terms and model; without PyTorch"),
             ("audit", "execute drawn tasks again, all with --fraction 1"),
+            ("reproduce", "train it again, and say where it first differs, if it does"),
             ("bundle", "one file that a stranger can verify"),
             ("show", "look into rounds, workers, entries"),
             ("ledger", "who has earned what"),
             ("dashboard", "look at it on a page"),
             ("report", "the page in one file"),
         ):
-            out.print(f"  podlt {command} {shown(str(run))}  [dim]{why}[/dim]", soft_wrap=True)
+            out.print(f"  podlt {command} {named}  [dim]{why}[/dim]", soft_wrap=True)
+        out.print(
+            "  podlt attest --new-key me.pem, then podlt attest "
+            f"{named} --key me.pem  [dim]sign how its model was trained, for in-toto, SLSA and OpenSSF tools[/dim]",
+            soft_wrap=True,
+        )
 
 
 def _facts(summary: Summary) -> dict[str, str]:

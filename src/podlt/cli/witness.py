@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,7 +77,10 @@ def serve(
         typer.echo(f"witness {served.public.name} on {server.url}; in a manager's recipe:\n")
         typer.echo(f'[[witnesses]]\nkey = "{served.public.text()}"\nurl = "{url}"\n')
         typer.echo(f"who verifies: podlt verify RUN --witness {served.public.text()}")
-        server.wait()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with suppress(KeyboardInterrupt):
+            server.wait()
+    typer.echo("ended: what it saw is on the disk, and the same command goes on")
 
 
 @witness_app.command()

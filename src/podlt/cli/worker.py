@@ -26,6 +26,7 @@ from podlt.network.worker import events
 
 if TYPE_CHECKING:
     from podlt.dashboard.companion import DashboardCompanion
+    from podlt.network.access.invitation import Invitation
 
 FOLDER = ".podlt"
 
@@ -100,7 +101,10 @@ class WorkerOptions:
 def worker(
     context: typer.Context,
     invitation: Annotated[
-        str, typer.Argument(metavar="INVITATION|status", help="The line that the manager printed, or a file with it.")
+        str,
+        typer.Argument(
+            metavar="INVITATION|status", help="What the manager printed, HOST:PORT/CODE; or a file with it."
+        ),
     ],
     given: WorkerOptions,
     watching: LogOptions,
@@ -114,9 +118,9 @@ def worker(
     that is stopped or cut off comes back with the same identity. Ctrl-C leaves once the round that it works in is in
     the log, a minute later at the latest; twice: at once. What is pending then vests later, as the terms say.
 
-    Examples: podlt worker podlt1-... --cpus 4 --memory 8G --until 8h
+    Examples: podlt worker train.example.org:4222/CODE --cpus 4 --memory 8G --until 8h
 
-              podlt worker podlt1-... --dashboard     a page of what it does and earns, with a button to pause it
+              podlt worker invitation.txt --dashboard     a page of what it does and earns, with a button to pause it
 
               podlt worker status
     """
@@ -189,7 +193,6 @@ def _work(
     from podlt.engine import limits
     from podlt.engine.isolated.executor import ChildExecutor
     from podlt.engine.isolated.remembered import ConformanceCache
-    from podlt.network.access.first_invitation import read_invitation
     from podlt.network.access.worker_key import load_or_create_keys
     from podlt.network.client.link import ClientLink
     from podlt.network.worker.folder import check_disk, lock, open_books
@@ -197,7 +200,9 @@ def _work(
     from podlt.network.worker.process import WorkerProcess
     from podlt.network.worker.session import WorkerSession
 
-    invited = read_invitation(invitation)
+    invited = _invited(invitation, leaving, tell)
+    if invited is None:
+        return _left(leaving, tell)
     cores = limits.bind_to_cores(asked.cpus)
     held = lock(asked.home)
     is_new = not asked.key_file.exists()
@@ -234,6 +239,33 @@ def _work(
         os.close(held)
     tell(watch.ended(outcome.how, outcome.reason))
     return outcome
+
+
+def _invited(text: str, leaving: WorkingTime, tell: events.WorkerListener) -> Invitation | None:
+    """The invitation that the owner gave, asked for where it is a code; None if it is time to leave meanwhile.
+
+    Raises:
+        UsageError: it is none, or not that server's.
+        EngineError: the server that a code names does not answer.
+    """
+    from podlt.network.access.first_invitation import read_given
+    from podlt.network.access.invitation_code import InvitationCode
+    from podlt.network.client.address import invitation_of
+
+    given = read_given(text)
+    if not isinstance(given, InvitationCode):
+        return given
+    tell(events.StepStarted(what=f"asking {given.server} for the run"))
+    return invitation_of(given, lambda: leaving.stopping)
+
+
+def _left(leaving: WorkingTime, tell: events.WorkerListener) -> Any:
+    """The outcome of a worker that leaves before it has connected."""
+    from podlt.network.worker.identity import WorkerExit
+
+    totals = dict.fromkeys(("tasks", "vested", "pending", "forfeited"), 0)
+    tell(events.Ended(how="left", reason=leaving(), seconds=0.0, **totals))
+    return WorkerExit("left", leaving())
 
 
 def _status(home: Path, *, as_json: bool) -> None:

@@ -91,9 +91,12 @@ def invite(
     address: Annotated[
         bool, typer.Option("--address", help="Only where the run is: for keys that are allowed, and for open runs.")
     ] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="Print the whole invitation, and not a code.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print one line to send to a worker, who then runs: podlt worker LINE. Whoever reads the line can use it.
+
+    It is a code, whose rest a worker asks from the manager's server; --whole prints all that is in it.
 
     All workers that come by it are one operator, as are those of other invitations that name the same: their results
     are compared with other operators' where there are some. Give each owner of machines an invitation of its own.
@@ -101,6 +104,7 @@ def invite(
     Example: podlt workers invite runs/mnist --uses 20 --expires 7d --operator "lab 3"
     """
     from podlt.manager.directory import RunDirectory
+    from podlt.network.access import invitation_code
     from podlt.network.access.invitation import write
 
     now = time.time_ns() // 10**6
@@ -114,13 +118,13 @@ def invite(
         operator=_named(operator),
         address=address,
     )
-    line = write(invitation)
+    line, code = write(invitation), invitation_code.write(invitation)
     if as_json:
         issued = None if address else register_of(run).state.invitations[invitation.name]
-        document = {"invitation": line, "name": invitation.name, "servers": invitation.servers}
+        document = {"invitation": line, "code": code, "name": invitation.name, "servers": invitation.servers}
         typer.echo(json.dumps(document | ({"operator": issued.operator} if issued is not None else {})))
     else:
-        typer.echo(line)
+        typer.echo(line if whole else code)
 
 
 @workers_app.command()

@@ -74,7 +74,12 @@ class DashboardCompanion:
         """
         command = [sys.executable, "-m", "podlt.dashboard.process", json.dumps(self._asked)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        first = self._process.stdout.readline() if self._process.stdout is not None else b""
+        try:
+            first = self._process.stdout.readline() if self._process.stdout is not None else b""
+        except BaseException:  # Ctrl-C: nobody else ends it
+            self._process.kill()
+            self._process.wait()
+            raise
         answer = json.loads(first) if first else {"error": "dashboard: its process ended at once"}
         if "error" in answer:
             self._process.wait()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from podlt.dashboard.claims import unchecked
 from podlt.dashboard.source import RunSource
 from podlt.dashboard.stream import MessageStream
 
@@ -38,6 +39,7 @@ class TrainingWatch:
         self._stream, self._begin = stream, follow
         self._source: RunSource | None = None
         self._witnesses: dict[str, str] = {}
+        self._claims: dict[str, Any] = {"state": "unchecked", "at": 0, "rows": []}
         self._takers: Mapping[str, Callable[[Fields], None]] = {
             "preparing": self._prepare,
             "waiting": self._wait,
@@ -47,6 +49,8 @@ class TrainingWatch:
             "held_up": self._hold,
             "witnessed": self._witnessed,
             "witness-failed": self._witnessed,
+            "checking": self._checking,
+            "checked": self._checked,
         }
 
     def take(self, event: Fields) -> None:
@@ -69,6 +73,7 @@ class TrainingWatch:
 
     def _follow(self, event: Fields) -> None:
         if self._source is None:
+            self._claims = unchecked(event["path"])
             self._source = self._begin(Path(event["path"]))
             self._source.start()
 
@@ -83,6 +88,15 @@ class TrainingWatch:
         what = event.get("reason") or f"cosigned the first {event['entries']:,} entries"
         self._witnesses[str(event["witness"])] = str(what)[:LONGEST_TEXT]
         self._stream.show("witnesses", of=self._witnesses)
+
+    def _checking(self, event: Fields) -> None:
+        """A command that checks the run begins, in the process that trained it."""
+        self._stream.show("claims", **{**self._claims, "state": "running", "by": event["by"]})
+
+    def _checked(self, event: Fields) -> None:
+        """It came to this."""
+        self._claims = {"state": "verified", "at": _now(), "rows": event["rows"], "by": event["by"]}
+        self._stream.show("claims", **self._claims)
 
     def _hold(self, event: Fields) -> None:
         self._stream.show("held_up", **{name: event[name] for name in ("worker", "round", "seconds", "others")})

@@ -55,7 +55,7 @@ class Purpose(msgspec.Struct, frozen=True):
         device: that is to compute.
         port: where a manager is to listen; 0 for any.
         to: the manager that a worker is to reach, as (host, port); None for none.
-        arithmetic: whether the golden vectors are computed, which takes seconds, or half a minute at the first time.
+        arithmetic: whether the golden vectors are computed, which takes seconds, or a minute at the first time.
     """
 
     role: Role

@@ -75,7 +75,9 @@ def place_of(text: str) -> tuple[str, int]:
             return host.strip("[]"), int(port)
     from urllib.parse import urlsplit
 
-    from podlt.network.access.first_invitation import read_invitation
+    from podlt.network.access.first_invitation import read_given
+    from podlt.network.access.invitation_code import InvitationCode
 
-    url = urlsplit(read_invitation(text).servers[0])
+    found = read_given(text)
+    url = urlsplit(found.server if isinstance(found, InvitationCode) else found.servers[0])
     return url.hostname or "", url.port or 443

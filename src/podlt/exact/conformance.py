@@ -55,13 +55,22 @@ class Report:
         return self.differences[0] if self.differences else None
 
 
-def check(device: str = CPU) -> Report:
+Progress = Callable[[int, int], object]
+"""Takes how many cases are done, and of how many."""
+
+
+def check(device: str = CPU, progress: Progress = lambda done, total: None) -> Report:
     """Recompute every golden vector: "cpu", or what `device_table` takes.
+
+    Args:
+        device: that computes.
+        progress: hears of each case.
 
     Raises:
         UsageError: there is no such device here.
     """
-    golden, found = vectors(), compute(device)
+    golden = vectors()
+    found = compute(device, lambda done: progress(done, len(golden)))
     return Report(total(found), tuple(name for name in {**golden, **found} if golden.get(name) != found.get(name)))
 
 
@@ -71,11 +80,20 @@ def vectors() -> dict[str, str]:
     return found
 
 
-def compute(device: str = CPU) -> dict[str, str]:
-    """Each case's SHA-256, hex, over the types, shapes and bytes of what it returns."""
+def compute(device: str = CPU, progress: Callable[[int], object] = lambda done: None) -> dict[str, str]:
+    """Each case's SHA-256, hex, over the types, shapes and bytes of what it returns.
+
+    Args:
+        device: that computes.
+        progress: hears how many cases are done.
+    """
     known = (1, 2, 3, ADAPTIVE)
     tables = {digits: table(digits) if device == CPU else visited(device, digits) for digits in known}
-    return {name: digest(found) for name, found in _cases(tables)} | _samples(tables[2])
+    cases: dict[str, str] = {}
+    for name, found in _cases(tables):
+        cases[name] = digest(found)
+        progress(len(cases))
+    return cases | _samples(tables[2], lambda done: progress(len(cases) + done))
 
 
 def total(digests: dict[str, str]) -> str:
@@ -83,13 +101,14 @@ def total(digests: dict[str, str]) -> str:
     return hashlib.sha256("".join(f"{k} {digests[k]}\n" for k in sorted(digests)).encode()).hexdigest()
 
 
-def _samples(t: Table) -> dict[str, str]:
+def _samples(t: Table, progress: Callable[[int], object]) -> dict[str, str]:
     """One digest an operation, over the results of all its samples; none where the table lacks it."""
     found: dict[str, Any] = {}
     for name, arguments, options in samples(t):
         if name in t:
             sha = found.setdefault(name, hashlib.sha256())
             sha.update(digest(t[name](*arguments, **options)).encode())
+            progress(len(found))
     return {name: sha.hexdigest() for name, sha in found.items()}
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from podlt.crypto import digest
 from podlt.exact.portable.devices import CPU
 from podlt.execution.setup import Conformance
 from podlt.program.operations import EXACT_ARITHMETIC
 
 
-def conformance(arithmetic: str, device: str = CPU) -> Conformance:
+def conformance(
+    arithmetic: str, device: str = CPU, progress: Callable[[int, int], object] = lambda done, total: None
+) -> Conformance:
     """Recomputes the golden vectors, if the arithmetic has any; compiles what was not compiled before.
 
     Args:
         arithmetic: a program's.
         device: that computes, as `exact.portable.devices` names it.
+        progress: hears how many golden vectors are done, and of how many.
 
     Raises:
         UsageError: no such device here.
@@ -22,7 +27,7 @@ def conformance(arithmetic: str, device: str = CPU) -> Conformance:
         return Conformance()
     from podlt.exact.conformance import check  # brings a compiler along: only who needs it waits for it
 
-    report = check(device)
+    report = check(device, progress)
     return Conformance(report.digest, report.differing or "")
 
 

@@ -19,6 +19,9 @@ from podlt.program.capture import Captured
 from podlt.program.layout import update_layout
 from podlt.recipe import Recipe
 
+SHOWN_EVERY = 10
+"""Golden vectors between two events."""
+
 TRIED = 2
 """Examples of the task that is tried: BatchNorm needs two."""
 
@@ -85,5 +88,11 @@ def check_machine(recipe: Recipe, listener: ev.Listener) -> None:
         EngineError: this machine computes something else.
     """
     if recipe.arithmetic == "exact":
-        listener(ev.Preparing(what="checking the arithmetic (compiled at its first use, in half a minute)"))
-        conformance(recipe.program_arithmetic).require("this machine")
+        what = "checking the arithmetic (a minute of processor time at its first use here: it is compiled)"
+
+        def progress(done: int, total: int) -> None:
+            if done % SHOWN_EVERY == 0:
+                listener(ev.Preparing(what=what, done=done, total=total))
+
+        progress(0, 0)
+        conformance(recipe.program_arithmetic, progress=progress).require("this machine")

@@ -96,6 +96,7 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
                 path=str(job.directory),
                 file=INVITATION,
                 operator=server.operator,
+                invitation_code=server.code,
             )
         )
         return link

@@ -30,9 +30,12 @@ EVERY = 1.0
 """Seconds between two lines about rounds that went well: a small model has hundreds of them a second."""
 
 HIDDEN = "[hidden]"
-SECRET_FIELDS = frozenset({"invitation", "password", "token", "secret", "seed", "private_key", "chain"})
+SECRET_FIELDS = frozenset(
+    {"invitation", "invitation_code", "password", "token", "secret", "seed", "private_key", "chain"}
+)
 SECRET_TEXTS = (
     (re.compile(r"podlt1-[A-Za-z0-9_=-]+"), HIDDEN),
+    (re.compile(r"(:\d{1,5}/)[A-Za-z0-9_-]{40,}"), rf"\1{HIDDEN}"),  # an invitation's code
     (re.compile(r"(?i)podlt-key-1[-a-z2-7]*"), HIDDEN),
     (re.compile(r"(?<=://)\S*@"), f"{HIDDEN}@"),
     (re.compile(r"(?i)\b(password|passwd|token|secret)=[^\s&]+"), rf"\1={HIDDEN}"),

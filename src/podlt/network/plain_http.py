@@ -6,6 +6,7 @@ or slowly, costs a thread of few, and never the one that trains.
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import socketserver
@@ -110,7 +111,8 @@ class PlainServer:
             listening = type("_Listening", (self._listener,), {"address_family": family})
             self._server = listening(address[:2], self._handler)
         except OSError as error:
-            raise UsageError(f"{self._option}: cannot listen on {host}:{self.port}: {error.strerror}") from None
+            other = "; another port, or 0 for any free one, does it" if error.errno == errno.EADDRINUSE else ""
+            raise UsageError(f"{self._option}: cannot listen on {host}:{self.port}: {error.strerror}{other}") from None
         self.port = int(self._server.server_address[1])
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
         self._thread = threading.Thread(

@@ -14,6 +14,7 @@ from podlt.economics.formulas import likely_count, tasks_until
 from podlt.economics.plan import detection
 from podlt.errors import UsageError
 from podlt.recipe import ProtocolSpec
+from podlt.signature_pool import leave_interrupts_to_parent
 from podlt.sim.arena import DEFENCES, Defence, Score, play_attack
 from podlt.sim.arena_gates import Estimate, estimate
 from podlt.sim.attacks import ATTACKS, NOBODY
@@ -171,7 +172,8 @@ Job = tuple[str, Defence, int, int, int, float, tuple[int, ...]]
 
 
 def _pool(processes: int | None) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(processes or os.cpu_count(), mp_context=multiprocessing.get_context("spawn"))
+    spawning = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes or os.cpu_count(), spawning, initializer=leave_interrupts_to_parent)
 
 
 def _rows(names: Sequence[str], scores: Sequence[Score], workers: int) -> list[ArenaRow]:

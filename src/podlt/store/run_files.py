@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Literal, Protocol, TypeVar
 
@@ -321,7 +322,17 @@ def open_run_files(path: Path) -> RunFiles:
         if _MAGIC in (start[: len(_MAGIC)], start[BLOCK:]):
             return _BundleFiles(path)
     expected = "a directory that `podlt train` made, a file that `podlt bundle` made, or a run's log.db"
-    raise UsageError(f"{path}: no run here (expected {expected})")
+    raise UsageError(f"{path}: {_what_is_there(path)}: no run here (expected {expected})")
+
+
+def _what_is_there(path: Path) -> str:
+    """What a path is that is no run, for whoever mistyped it."""
+    if path.is_file():
+        return "a file of another kind"
+    if not path.is_dir():
+        return "there is no such file or folder"
+    runs = sorted(found.parent.name for found in islice(path.glob(f"*/{names.RECIPE}"), 100))
+    return f"a folder of runs ({', '.join(runs[:3])}{', ...' if len(runs) > 3 else ''})" if runs else "a folder"
 
 
 def _start(path: Path) -> bytes:

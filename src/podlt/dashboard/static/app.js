@@ -73,7 +73,14 @@
               ? `✕ ${P.plural(counts.fails, "claim")} ${counts.fails === 1 ? "fails" : "fail"}`
               : `✓ ${counts.holds} claims hold, ${counts["not checked"]} not checked`,
           })
-        : data.begin && P.el("a.pill", { href: tabHref("claims"), text: "○ not checked yet" });
+        : data.begin &&
+          P.el("a.pill", {
+            href: tabHref("claims"),
+            text:
+              data.newest.claims?.state === "running"
+                ? `● ${data.newest.claims.by ?? "podlt verify"} is running`
+                : "○ not checked yet",
+          });
     P.fill(
       top,
       P.el(

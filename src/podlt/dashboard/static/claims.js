@@ -38,6 +38,7 @@
         const { claims } = run.newest;
         const counts = P.countClaims(claims);
         const verified = claims?.state === "verified";
+        const by = claims?.by ?? "podlt verify";
         P.fill(
           said,
           P.el(
@@ -52,9 +53,9 @@
           ),
           P.el("p.soft", {
             text: verified
-              ? `podlt verify, ${P.time(claims.at)}. Whether results are right is the audit's.`
+              ? `${by}, ${P.time(claims.at)}.${by.includes("audit") ? "" : " Whether results are right is the audit's."}`
               : claims?.state === "running"
-                ? "podlt verify is running…"
+                ? `${by} is running…`
                 : "Nothing was checked on this page yet.",
           }),
         );

@@ -25,6 +25,7 @@ from podlt.program.places import ALIGNMENT
 from podlt.protocol import entries as e
 from podlt.protocol.messages import randomness
 from podlt.protocol.plan import Upcoming, shard_bounds
+from podlt.signature_pool import leave_interrupts_to_parent
 
 Status = Literal["executed", "diverged", "other examples", "failed"]
 
@@ -161,7 +162,8 @@ def round_executor(
             yield RoundExecutor(work, None, 1)
             return
         _work = work  # before the processes are forked, which is when the first work is given to them
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork")) as pool:
+        forking = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(jobs, forking, initializer=leave_interrupts_to_parent) as pool:
             yield RoundExecutor(work, pool, jobs)
     finally:
         _work = None

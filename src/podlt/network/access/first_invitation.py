@@ -10,6 +10,8 @@ from pathlib import Path
 from podlt.crypto import SigningKey
 from podlt.errors import StorageError, UsageError
 from podlt.network.access import invitation as inv
+from podlt.network.access import invitation_code
+from podlt.network.access.invitation_code import InvitationCode
 from podlt.network.access.registry import Registry
 from podlt.store.files import read_whole, write_whole
 from podlt.store.run_names import INVITATION
@@ -71,15 +73,26 @@ def read_invitation(text: str) -> inv.Invitation:
     """An invitation from its line, or from a file with it.
 
     Raises:
-        UsageError: it is none, or was changed on its way.
+        UsageError: it is none, is a code, or was changed on its way.
         StorageError: the file cannot be read.
     """
-    if not text.strip().startswith(inv.PREFIX):
+    found = read_given(text)
+    if isinstance(found, InvitationCode):
+        raise UsageError("expected a whole invitation, not a code")
+    return found
+
+
+def read_given(text: str) -> inv.Invitation | InvitationCode:
+    """What a worker was sent: an invitation's line, its code, or a file with either. Raises: as `read_invitation`."""
+    if not text.strip().startswith(inv.PREFIX) and not invitation_code.is_code(text):
         path = Path(text)
         if len(text) > LONGEST_NAME or not _is_file(path):
-            raise UsageError(f"{text[:80]}: expected an invitation ({inv.PREFIX}...) or a file with one")
+            raise UsageError(
+                f"{text[:80]}: expected an invitation: its code (HOST:PORT/...), its line ({inv.PREFIX}...), or a file "
+                "with one of them"
+            )
         text = read_whole(path, MAX_INVITATION).decode("ascii", errors="replace")
-    return inv.read(text.strip())
+    return invitation_code.read(text) if invitation_code.is_code(text) else inv.read(text.strip())
 
 
 def _is_file(path: Path) -> bool:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 
 from podlt.engine.interface import Job
 from podlt.errors import UsageError
-from podlt.network.access.first_invitation import first_invitation
-from podlt.network.access.invitation import read
+from podlt.network.access import invitation_code
+from podlt.network.access.first_invitation import first_invitation, wall_milliseconds
+from podlt.network.access.invitation import read, write
 from podlt.network.access.registry import Registry
 from podlt.network.addresses import bracketed, is_any, is_free, own_address
 from podlt.network.server.admission import Admission
 from podlt.network.server.manager_link import Counted, ServerLink
+from podlt.network.server.pages import address_page
 from podlt.network.settings import load_settings, save_settings
 from podlt.store.run_names import SERVER
 
@@ -31,6 +33,7 @@ class OpenServer:
 
     Attributes:
         line: the invitation.
+        code: the same, short.
         urls: of the server.
     """
 
@@ -45,7 +48,7 @@ class OpenServer:
     ) -> None:
         self._host, self._port, self._names = host, port, list(names)
         self._tell, self._count = tell, count
-        self.line = self.operator = ""
+        self.line = self.code = self.operator = ""
         self.urls: list[str] = []
 
     def connect(self, job: Job) -> ServerLink:
@@ -71,7 +74,13 @@ class OpenServer:
             save_settings(job.directory, host=host, names=tuple(names), server_port=port)
             self.urls = link.urls = [f"https://{bracketed(name)}:{port}" for name in names]
             self.line = first_invitation(registry, job.key, self.urls, link.certificate, job.workers)
-            issued = registry.state.invitations.get(read(self.line).name)
+            invited = read(self.line)
+            self.code = invitation_code.write(invited)
+            link.routes.add(
+                invitation_code.ADDRESS_PATH,
+                address_page(lambda: write(registry.invite(job.key, now=wall_milliseconds(), address=True))),
+            )
+            issued = registry.state.invitations.get(invited.name)
             self.operator = issued.operator if issued is not None else ""
         except BaseException:
             link.close()

@@ -83,6 +83,22 @@ def connections_page(connections: Callable[[], list[ConnectedWorker]]) -> Page:
     return lambda: (200, "application/json", msgspec.json.encode(connections()))
 
 
+def address_page(address: Callable[[], str]) -> Handler:
+    """Answers anybody who asks where the run is: what an invitation code leaves out, and no secret.
+
+    Args:
+        address: gives the signed address, as a line.
+    """
+
+    async def answer(asked: HttpConnection) -> None:
+        if asked.method not in ("GET", "HEAD"):
+            raise HttpError(405, headers={"Allow": "GET, HEAD"})
+        headers = {"Content-Type": "text/plain; charset=ascii", "Cache-Control": "no-store"}
+        await asked.respond(200, address().encode("ascii"), headers)
+
+    return answer
+
+
 class OperatorPages:
     """Adds pages to a server, for the operator alone.
 

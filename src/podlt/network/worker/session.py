@@ -326,7 +326,7 @@ class WorkerSession:
         """Has the program loaded and this machine checked, once the program is here."""
         if run.load():
             self.doing = "checking this machine"
-            self._emit(events.StepStarted(what=self.doing))
+            self._emit(events.StepStarted(what=f"{self.doing} (a minute of processor time at its first use here)"))
 
     def _admit(self, identity: Identity) -> None:
         """What executes its tasks hears that an identity cheats, if it was admitted."""
