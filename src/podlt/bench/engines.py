@@ -109,7 +109,7 @@ def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the median ratio with min and max, a job an example."""
+    """Prints the median ratio with min and max, a job a line."""
     options = BenchOptions.parse("engines", __doc__, "mlp:1000,mlp:5000,cnn:5000", argv)
     for found in (measure(job, options) for job in options.jobs):
         if options.json:

@@ -92,7 +92,7 @@ class Unproven:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the median ratio with min and max, a job an example; with `--where`, processor time by cause instead."""
+    """Prints the median ratio with min and max, a job a line; with `--where`, processor time by cause instead."""
     given = list(sys.argv[1:] if argv is None else argv)
     where = "--where" in given
     rest = [argument for argument in given if argument != "--where"]

@@ -153,7 +153,7 @@ def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the ratios, a job an example."""
+    """Prints the ratios, a job a line."""
     default = "mlp:1000,mlp:10000,cnn:1000,cnn:5000,wide:5000"
     options = BenchOptions.parse("throughput", __doc__, f"{default},{default.replace(',', ':stock,')}:stock", argv)
     prepare(DataSpec("mnist"))
