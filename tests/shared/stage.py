@@ -225,16 +225,18 @@ def all_committed_work_is_paid(state: RunState, log: Sequence[e.Entry]) -> None:
     """Every commitment that stood when its round was revealed earned exactly its examples, and nothing else was earned.
 
     What stands is read from the commitments themselves (a task that is dealt again has a new holder), and added up
-    anew; who was convicted in a round has no claim on it. What was earned is vested for all who were there at the end;
-    who had left by then may have some pending, which no later check covered.
+    anew; who was convicted in a round has no claim on it, and nobody else forfeits anything. What was earned is vested
+    for all who were there at the end; who had left by then may have some pending, which no later check covered.
     """
     rules = RunState()
     standing: dict[int, int] = {}
     claims: dict[int, int] = {}
     owed: dict[int, int] = {}
+    convicted: set[int] = set()
+    ever: set[int] = set()
     for entry in log:
         if isinstance(entry, e.Open):
-            standing = {}
+            standing, convicted = {}, set()
         elif isinstance(entry, e.Commit):
             standing |= {c.seat: c.holder for c in entry.commitments}
         rules.apply(entry)
@@ -246,16 +248,19 @@ def all_committed_work_is_paid(state: RunState, log: Sequence[e.Entry]) -> None:
             for one in entry.openings:
                 holder, (start, stop) = standing[one.seat], bounds[seats[one.seat]]
                 claims[holder] = claims.get(holder, 0) + (stop - start) * rules.begin.reward
+        elif isinstance(entry, e.Verdict):
+            convicted.update(entry.convicted)
+            ever.update(entry.convicted)
         elif isinstance(entry, e.Pay):
             earned = {t.worker: t.amount for t in entry.transfers if t.kind == "earn"}
-            due = {w: amount for w, amount in claims.items() if amount and rules.workers[w].status != "evicted"}
+            due = {w: amount for w, amount in claims.items() if amount and w not in convicted}
             assert earned == due, f"round {entry.round}: earned {earned}, and {due} is due"
             for worker, amount in due.items():
                 owed[worker] = owed.get(worker, 0) + amount
     for number, worker in state.workers.items():
         account = state.ledger.accounts[number]
         assert account.vested + account.pending + account.forfeited == owed.get(number, 0), f"worker {number}"
-        if worker.status != "evicted":
+        if number not in ever:
             assert account.forfeited == 0, f"worker {number} lost {account.forfeited} credits"
         if worker.status == "active":
             assert account.pending == 0, f"worker {number} has {account.pending} credits pending"
