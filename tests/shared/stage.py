@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from patience import Patience
 from small_runs import entries
 
 from podlt.manager.directory import RunDirectory
@@ -108,11 +109,12 @@ class Process:
 
     def end(self, seconds: float = 120.0) -> int:
         """Waits for its end; returns its exit code."""
-        try:
-            return self._popen.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise AssertionError(f"it does not end; it said:\n{self.text[-3000:]}") from None
+        patience = Patience(seconds)
+        while patience.lasts():
+            with suppress(subprocess.TimeoutExpired):
+                return self._popen.wait(1.0)
+        self.kill()
+        raise AssertionError(f"it does not end; it said:\n{self.text[-3000:]}")
 
 
 class Stage:
@@ -190,9 +192,9 @@ class Stage:
 
     def until(self, condition: Callable[[], bool], seconds: float = 90.0) -> None:
         """Waits until something is so."""
-        deadline = time.monotonic() + seconds
+        patience = Patience(seconds)
         while not condition():
-            assert time.monotonic() < deadline, self.said()
+            assert patience.lasts(), self.said()
             time.sleep(0.05)
 
     def said(self) -> str:
