@@ -131,9 +131,9 @@ def test_two_managers_may_begin_in_a_new_database_at_once(on_server: OnServer) -
         "import sys; from podlt.store.log_store import LogStore\n"
         "store = LogStore(sys.argv[1], create=True); store.append(0, [sys.argv[2].encode()], 'head'); store.close()\n"
     )
-    places = [OnServer(on_server.server, on_server.database, digit * 32) for digit in "123"]
+    places = [OnServer(on_server.server, on_server.database, digit * 32) for digit in "12"]
     children = [subprocess.Popen([sys.executable, "-c", code, place.url, place.url]) for place in places]
-    assert [child.wait() for child in children] == [0, 0, 0]
+    assert [child.wait() for child in children] == [0, 0]
     for place in places:
         store = place.open(readonly=True)
         assert [body for _, _, body in store.entries()] == [place.url.encode()]
