@@ -141,6 +141,8 @@ class Stage:
         self._options: dict[str, tuple[object, ...]] = {}
         self._circumstances: dict[str, Circumstances] = {}
         self.manager: Process
+        self._heard: list[dict[str, Any]] = []
+        self._read = 0
         self.invitation = self.run / "invitation.txt"
 
     def __enter__(self) -> Stage:
@@ -176,12 +178,15 @@ class Stage:
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """What the manager told of one kind, so far."""
-        found = []
-        for line in (self.folder / "manager.jsonl").read_text().splitlines():
-            with suppress(json.JSONDecodeError):
-                event = json.loads(line)
-                found += [event] if event.get("event") == kind else []
-        return found
+        with (self.folder / "manager.jsonl").open("rb") as file:
+            file.seek(self._read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break  # the rest of it comes
+                self._read += len(line)
+                with suppress(ValueError):
+                    self._heard.append(json.loads(line))
+        return [event for event in self._heard if event.get("event") == kind]
 
     def rounds(self) -> int:
         """How many rounds are done."""
