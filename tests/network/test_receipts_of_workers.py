@@ -394,7 +394,7 @@ def settled(trained: Trained, made: list[CrewLink]) -> None:
         assert crew.books is not None
         for earned in crew.books.status.workers.values():
             assert isinstance(earned, Earned) and earned.number >= 0
-            assert credits(earned) == credits(trained.result.ledger[earned.number]), crew.lines
+            assert credits(earned) == credits(trained.result.ledger[earned.number]), crew.told
 
 
 @pytest.mark.parametrize("to_the_end", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -231,21 +231,22 @@ class Stage:
 def all_committed_work_is_paid(state: RunState, log: Sequence[e.Entry]) -> None:
     """Every commitment that stood when its round was revealed earned exactly its examples, and nothing else was earned.
 
-    What stands is read from the commitments themselves (a task that is dealt again has a new holder), and added up
-    anew; who was convicted in a round has no claim on it, and nobody else forfeits anything. What was earned is vested
-    for all who were there at the end; who had left by then may have some pending, which no later check covered.
+    What stands is read from the commitments themselves (a task that is dealt again has a new holder, or a second one:
+    both may have committed in time), and added up anew; who was convicted in a round has no claim on it, and nobody
+    else forfeits anything. What was earned is vested for all who were there at the end; who had left by then may have
+    some pending, which no later check covered.
     """
     rules = RunState()
-    standing: dict[int, int] = {}
+    standing: set[tuple[int, int]] = set()
     claims: dict[int, int] = {}
     owed: dict[int, int] = {}
     convicted: set[int] = set()
     ever: set[int] = set()
     for entry in log:
         if isinstance(entry, e.Open):
-            standing, convicted = {}, set()
+            standing, convicted = set(), set()
         elif isinstance(entry, e.Commit):
-            standing |= {c.seat: c.holder for c in entry.commitments}
+            standing |= {(c.seat, c.holder) for c in entry.commitments}
         rules.apply(entry)
         if isinstance(entry, e.Reveal):
             assert rules.begin is not None
@@ -253,8 +254,9 @@ def all_committed_work_is_paid(state: RunState, log: Sequence[e.Entry]) -> None:
             bounds = shard_bounds(opened.examples, len(opened.shards))
             claims = {}
             for one in entry.openings:
-                holder, (start, stop) = standing[one.seat], bounds[seats[one.seat]]
-                claims[holder] = claims.get(holder, 0) + (stop - start) * rules.begin.reward
+                assert (one.seat, one.holder) in standing, f"round {entry.round}: {one.holder} never committed to it"
+                start, stop = bounds[seats[one.seat]]
+                claims[one.holder] = claims.get(one.holder, 0) + (stop - start) * rules.begin.reward
         elif isinstance(entry, e.Verdict):
             convicted.update(entry.convicted)
             ever.update(entry.convicted)
