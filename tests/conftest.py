@@ -30,7 +30,7 @@ second_opinion.install()
 
 Golden = Callable[[Path, str], None]
 
-TOGETHER = ("tests/program/", "tests/store/", "tests/manager/", "tests/api/")
+TOGETHER = ("tests/program/", "tests/store/", "tests/manager/", "tests/api/", "tests/inference/")
 """Folders whose tests share what takes seconds: captured programs, a PostgreSQL server, finished runs."""
 
 
