@@ -7,8 +7,9 @@ Also which files run in one process where there are several.
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,22 @@ second_opinion.install()
 
 Golden = Callable[[Path, str], None]
 
-TOGETHER = ("tests/program/", "tests/store/", "tests/manager/", "tests/api/")
+TOGETHER = ("tests/program/", "tests/store/", "tests/manager/", "tests/api/", "tests/inference/")
 """Folders whose tests share what takes seconds: captured programs, a PostgreSQL server, finished runs."""
 
 
 HEAVY = ("tests/manager/", "tests/program/", "tests/network/", "tests/store/", "tests/attacks/", "tests/cli/")
 """Folders whose tests take longest: begun first, so that no process is left alone with one of them at the end."""
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Half a million objects of libraries and tests stay until the end: nobody looks through them for garbage again."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # by default every 700 objects, and captures make millions
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from podlt.manager.audit import audit
+from podlt.manager.audit.report import AuditReport
 from podlt.manager.round_driver import RoundDriver
 from podlt.protocol.claims import Claim, Finding, Outcome
 from podlt.verify import verify
@@ -25,12 +27,20 @@ def failing(findings: list[Finding]) -> tuple[Claim, ...]:
     return tuple(finding.claim for finding in findings if finding.outcome is Outcome.FAILS)
 
 
-def require(attack: Attack, run: Path) -> None:
+def require(attack: Attack, run: Path) -> AuditReport:
     verified, audited = verify(run, jobs=1), audit(run, 1.0, seed=1, jobs=1)
     assert failing(verified.findings) == attack.verify
     assert failing(audited.findings) == attack.audit
     assert verified.exit_code == (1 if attack.verify else 0)
     assert audited.exit_code == (1 if attack.audit else 4)
+    return audited
+
+
+def chance(whole: AuditReport, fraction: float) -> float:
+    """That an audit of some tasks and one whole round executes one of the fakes that a whole audit found."""
+    faked = {(fake.round, fake.shard) for fake in whole.fakes}
+    by_tasks = (1 - len(faked) / whole.tasks) ** round(fraction * whole.tasks)
+    return 1 - by_tasks * (1 - len({number for number, _ in faked}) / whole.rounds)
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -44,9 +54,13 @@ def test_a_lie_fails_at_its_claims(name: str, tmp_path: Path) -> None:
 def test_a_lie_fails_at_its_claims_and_as_often_in_small_audits_as_the_page_says(name: str, tmp_path: Path) -> None:
     attack = ATTACKS[name]
     run = play(attack, tmp_path / "run")
-    require(attack, run)
+    whole = require(attack, run)
     objecting = sum(audit(run, 0.05, seed=seed, jobs=1).exit_code == 1 for seed in range(AUDITS))
-    assert abs(objecting - attack.share) <= NEAR
+    if attack.by_chance:
+        one = chance(whole, 0.05)
+        assert abs(objecting - AUDITS * one) <= 3 * math.sqrt(AUDITS * one * (1 - one))
+    else:
+        assert abs(objecting - attack.share) <= NEAR
 
 
 def test_nobody_can_tell_that_a_manager_skipped_its_own_tasks(tmp_path: Path) -> None:

@@ -125,6 +125,8 @@ def test_advice_names_escrow_where_it_is_enough_and_says_where_it_is_not() -> No
     assert "nobody has a reason" in advice(make_plan(EVICTS, Assumptions(cost=1.5, rounds=10)))[0]
 
 
-def test_a_very_long_run_is_worked_out_for_so_many_tasks_as_take_seconds() -> None:
+def test_a_very_long_run_is_worked_out_for_so_many_tasks_as_take_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = MAX_STATES // 20
+    monkeypatch.setattr("podlt.economics.plan.MAX_STATES", few)
     plan = make_plan(msgspec.structs.replace(EVICTS, escrow=10_000), Assumptions(rounds=10**6, coalition=0))
-    assert plan.tasks_worked_out == MAX_STATES // 10_001 and plan.cheats[0].caught == 1
+    assert plan.tasks_worked_out == few // 10_001 > 1 and plan.cheats[0].caught == 1

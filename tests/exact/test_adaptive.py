@@ -127,8 +127,17 @@ GEOMETRIES = [
 ]
 
 
-@pytest.mark.parametrize(("shape", "taps", "stride", "padding", "groups"), GEOMETRIES)
-@pytest.mark.parametrize(("of_x", "of_w"), [("outliers", "normal"), ("normal", "outliers"), ("tiny", "exponential")])
+ROWS_OF = [("outliers", "normal"), ("normal", "outliers"), ("tiny", "exponential")]
+
+
+@pytest.mark.parametrize(
+    ("shape", "taps", "stride", "padding", "groups", "of_x", "of_w"),
+    [
+        pytest.param(*geometry, *of, marks=[] if i == j else pytest.mark.slow)  # each of both once where it is fast
+        for i, geometry in enumerate(GEOMETRIES)
+        for j, of in enumerate(ROWS_OF)
+    ],
+)
 def test_adaptive_convolutions_equal_their_definition_in_both_backends(
     shape, taps, stride, padding, groups, of_x, of_w
 ):

@@ -117,8 +117,14 @@ def test_sums_over_any_dimensions_equal_their_definition(device, x):
 
 
 @on_each_device
-@pytest.mark.parametrize("digits", [1, 2, 3, 0])
-@pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 1, 1), (2, 1, 1), (1, 2, 2)])
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation", "digits"),
+    [
+        pytest.param(*geometry, digits, marks=[] if digits == 2 or geometry == (2, 1, 1) else pytest.mark.slow)
+        for geometry in ((1, 1, 1), (2, 1, 1), (1, 2, 2))
+        for digits in (1, 2, 3, 0)
+    ],
+)
 def test_convolutions_and_their_gradients_equal_their_definitions(device, digits, stride, padding, dilation):
     x, weight = np.random.default_rng(1).normal(size=(2, 2, 5, 6)), np.random.default_rng(2).normal(size=(3, 2, 3, 3))
     x, weight = x.astype(np.float32), weight.astype(np.float32)

@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from patience import Patience
 from small_runs import Trained, seeded
 
 import podlt.api
@@ -41,9 +42,9 @@ def killed(run: Path, kind: str, number: int) -> bool:
     assert done.returncode in (0, expected), done.stderr
     if kind == "full" and done.returncode:
         assert done.stderr.startswith("storage: ") and len(done.stderr.splitlines()) == 1
-    deadline = time.monotonic() + 60
+    patience = Patience(60)
     while marked(mark.encode()):
-        assert time.monotonic() < deadline, "worker processes outlive their manager"
+        assert patience.lasts(), "worker processes outlive their manager"
         time.sleep(0.05)
     return done.returncode != 0
 

@@ -48,10 +48,11 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
-def test_any_number_of_processes_comes_to_the_same(faked: Trained, cheated: Trained) -> None:
-    for run in (faked.result.run, cheated.result.run):
-        one, three = reproduce(run, jobs=1), reproduce(run, jobs=3)
-        assert (one.same, one.faked, one.difference) == (three.same, three.faked, three.difference)
+@pytest.mark.parametrize("which", ["faked", pytest.param("cheated", marks=pytest.mark.slow)])
+def test_any_number_of_processes_comes_to_the_same(which: str, request: pytest.FixtureRequest) -> None:
+    run = request.getfixturevalue(which).result.run
+    one, three = reproduce(run, jobs=1), reproduce(run, jobs=3)
+    assert (one.same, one.faked, one.difference) == (three.same, three.faked, three.difference)
 
 
 def test_a_process_that_dies_is_an_error_and_no_finding(cheated: Trained, monkeypatch: pytest.MonkeyPatch) -> None:

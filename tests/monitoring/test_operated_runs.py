@@ -18,6 +18,7 @@ from urllib.error import HTTPError
 
 import msgspec
 import pytest
+from patience import Patience
 from prometheus_client.parser import text_string_to_metric_families
 from small_runs import entries, replayed, small_recipe
 from stage import Stage, write_recipe
@@ -131,12 +132,12 @@ def command(folder: Path, *arguments: object) -> Iterator[subprocess.Popen[bytes
 
 def until_round(log: Path, number: int, running: subprocess.Popen[bytes], first: int = 0) -> list[dict[str, object]]:
     """The lines of a log from line `first` on, once a round is among them."""
-    deadline = time.monotonic() + 120
+    patience = Patience(120)
     while True:
         lines = [json.loads(line) for line in log.read_text().splitlines()[first:]] if log.exists() else []
         if any(line["event"] == "round" and line["round"] >= number for line in lines):
             return lines
-        assert running.poll() is None and time.monotonic() < deadline, lines[-3:]
+        assert running.poll() is None and patience.lasts(), lines[-3:]
         time.sleep(0.1)
 
 

@@ -1,8 +1,7 @@
 """Gives a process a clock that is wrong, and can be set while it runs: a library that is loaded before all others.
 
 Only what tells the time of day is off, as on a machine whose clock was set: what counts seconds is as it was. (Of
-libfaketime 0.9.10 this cannot be had: with it, `time.sleep` fails.) The NATS server is a static program, which no
-library reaches: its clock stays right, as that of a server elsewhere would.
+libfaketime 0.9.10 this cannot be had: with it, `time.sleep` fails.)
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Clients that mean harm against a real manager with four workers, and what it comes to.
 
-    PYTHONPATH=src:tests/shared:tests/network python tests/network/flood.py HOW [--seconds 60] [--rate 40]
+    python tests/network/flood.py HOW [--seconds 60] [--rate 40]
 
 `HOW`: `none`; `stranger` asks for the same bytes again and again, holds an invitation and never joins; `member` is
 a worker that works, and does so besides; `small`, `large` and `reconnect` do with an invited key whatever is fastest:
@@ -24,6 +24,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
 
 from links import Raw
 from stage import Circumstances, Stage, write_recipe
@@ -90,16 +92,24 @@ def ask(invitation: Invitation, key: SigningKey, going: Going, rate: float) -> F
     return requests.figures()
 
 
-def work_and_ask(stage: Stage, going: Going, rate: float) -> Figures:
-    """A worker that works, and asks `rate` times a second."""
-    file = stage.folder / "greedy.json"
-    code = (str(Path(__file__).with_name("greedy.py")), str(file), str(rate))
-    stage.start_worker("greedy", circumstances=Circumstances(code=code))
+def begin_to_ask(stage: Stage, rate: float) -> None:
+    """Starts a worker that works, and asks `rate` times a second; returns once it asks for parameters."""
+    code = (str(Path(__file__).with_name("greedy.py")), str(_asked(stage)), str(rate))
+    stage.start_worker("greedy", circumstances=Circumstances(("nice", "-n", "19"), code=code))
+    stage.until(lambda: _asked(stage).exists() and json.loads(_asked(stage).read_text())["asked_MB"] > 0, 300)
+
+
+def work_and_ask(stage: Stage, going: Going) -> Figures:
+    """It goes on for as long as the flood does."""
     while going():
         time.sleep(0.05)
     stage.workers["greedy"].kill()
-    found: Figures = json.loads(file.read_text())
+    found: Figures = json.loads(_asked(stage).read_text())
     return found
+
+
+def _asked(stage: Stage) -> Path:
+    return stage.folder / "greedy.json"
 
 
 def fire(invitation: Invitation, key: SigningKey, going: Going, message: bytes) -> Figures:
@@ -200,7 +210,10 @@ def measure(folder: Path, how: str, rate: float, seconds: float) -> Figures:
         figures = usual.figures("before")
         stage.invite(1)
         manager, invitation = stage.manager._popen.pid, read_invitation(str(stage.invitation))
-        end = time.monotonic() + seconds
+        before, pace = resident(manager), Pace(stage)
+        if how == "member":
+            begin_to_ask(stage, rate)
+        end = time.monotonic() + seconds  # of flood, however long it took to begin
 
         def going() -> bool:
             return time.monotonic() < end
@@ -209,7 +222,7 @@ def measure(folder: Path, how: str, rate: float, seconds: float) -> Figures:
         floods: dict[str, Callable[[], Figures]] = {
             "none": lambda: {},
             "stranger": lambda: ask(invitation, key, going, rate),
-            "member": lambda: work_and_ask(stage, going, rate),
+            "member": lambda: work_and_ask(stage, going),
             "small": lambda: fire(invitation, key, going, b"x"),
             "large": lambda: fire(invitation, key, going, os.urandom(500_000)),
             "reconnect": lambda: come_and_go(invitation, key, going),
@@ -220,7 +233,6 @@ def measure(folder: Path, how: str, rate: float, seconds: float) -> Figures:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # who floods has a machine of its own
             figures.update(floods[how]())
 
-        before, pace = resident(manager), Pace(stage)
         flooding = threading.Thread(target=run, daemon=True)
         flooding.start()
         time.sleep(seconds / 3)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from direct import DirectExecutor
+from patience import Patience
 
 from podlt.crypto import SigningKey
 from podlt.engine.interface import Job
@@ -177,7 +178,9 @@ class CrewLink:
     def join(self, seconds: float = 60.0) -> WorkerExit | None:
         """Waits for its end."""
         assert self._thread is not None
-        self._thread.join(seconds)
+        patience = Patience(seconds)
+        while self._thread.is_alive() and patience.lasts():
+            self._thread.join(1.0)
         if self.error is not None:
             raise self.error
         return self.outcome
@@ -223,7 +226,7 @@ class CrewLink:
 
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Waits until something is so."""
-    deadline = time.monotonic() + seconds
+    patience = Patience(seconds)
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to be"
+        assert patience.lasts(), "it did not come to be"
         time.sleep(0.01)

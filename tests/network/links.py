@@ -13,6 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from patience import Patience
+
 from podlt.canonical import encode
 from podlt.crypto import SigningKey
 from podlt.network import control
@@ -78,10 +80,10 @@ class Place:
 
     def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         """Waits until something is so, while messages are received."""
-        deadline = time.monotonic() + seconds
+        patience = Patience(seconds)
         while not condition():
             last = [(key.hex(), message[:80]) for key, message in self.came[-3:]]
-            assert time.monotonic() < deadline, ("it did not come to be", self.said, last)
+            assert patience.lasts(), ("it did not come to be", self.said, last)
             self.take()
 
     def close(self) -> None:

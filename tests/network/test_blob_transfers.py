@@ -174,7 +174,7 @@ def test_a_fetch_that_is_cancelled_touches_its_memory_no_more(
 KILLED = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2], str(Path(sys.argv[2]).parent / "shared")
 from test_blob_transfers import DIGEST, SIZE, WORKER, Web
 web = Web(Path(sys.argv[1]) / "web", int(sys.argv[3]))
 server = web.blobs(Path(sys.argv[1]) / "run")

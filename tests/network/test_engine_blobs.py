@@ -33,6 +33,7 @@ from podlt.program.ir import Program
 from podlt.program.layout import update_layout
 from podlt.protocol.claims import Claim, Outcome
 from podlt.recipe import ProtocolSpec, Recipe
+from podlt.store.run_names import BLOBS
 
 LARGE = 500
 
@@ -122,7 +123,7 @@ def test_what_goes_by_https_comes_to_the_same_bits(
     tasks = sum(worker.tasks for crew in made if crew.books for worker in crew.books.status.workers.values())
     assert len(carried["https"]) > len(published) + tasks / 4 > 40, "program and examples as well"
     assert not [line for crew in made for line in crew.told if "ignored" in str(line)]
-    assert not list((tmp_path / "run" / blob_server.FOLDER).iterdir())
+    assert not list((tmp_path / "run" / BLOBS).iterdir())
 
 
 @pytest.mark.slow

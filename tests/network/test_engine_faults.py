@@ -13,7 +13,7 @@ from hub import CrewLink, Hub, until
 from small_runs import CLASSIC, seeded, small_recipe, tiny_recipe, train
 from test_engine import crews, keys, run, whole
 
-from podlt.errors import InvalidProofError
+from podlt.errors import InvalidProofError, StopTraining
 from podlt.execution import fingerprint
 from podlt.execution.worker_runtime import WorkerRuntime
 from podlt.manager import events as ev
@@ -74,6 +74,7 @@ def test_too_few_workers_wait_for_others_instead_of_stopping(tmp_path: Path) -> 
     made = crews(hub, tmp_path, 1, 2)
     late = keys(2, 3)
     came: list[CrewLink] = []
+    joined: set[str] = set()
     told: list[type[ev.Event]] = []
 
     def listen(event: ev.Event) -> None:
@@ -84,13 +85,16 @@ def test_too_few_workers_wait_for_others_instead_of_stopping(tmp_path: Path) -> 
         if isinstance(event, ev.Waiting) and event.workers < event.wanted == 3 and not came and made[1].gone:
             came.append(CrewLink(hub, late, tmp_path / "late"))
             came[0].begin(hub.manager)
+        if isinstance(event, ev.Joined):
+            joined.add(event.key)
+        if isinstance(event, ev.RoundDone) and {key.public.hex() for key in late} <= joined:
+            raise StopTraining("they all work")
 
     import podlt.api
 
+    recipe = tiny_recipe(epochs=10_000, protocol=CLASSIC)  # it goes on until the others came, whenever that is
     place = RemoteMachines(hub.connect, heartbeat_seconds=hub.beat)
-    result = podlt.api.train(
-        tiny_recipe(epochs=8, protocol=CLASSIC), run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1)
-    )
+    result = podlt.api.train(recipe, run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     assert came and not result.evicted
     assert len(result.ledger) == 5
     changes = [kind for kind, _ in itertools.groupby(told)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 import torch
 from links import MANAGER, Place
 from near_hosts import captured_once
+from patience import Patience
 from stage import Circumstances, Process
 from test_hostile_manager import begin
 from torch import nn
@@ -76,9 +76,9 @@ class HostileManager:
                 self.send(m.Welcome(number=self._number, at=2**63 - 1))
 
     def until(self, condition: Callable[[], bool], seconds: float = 120.0) -> None:
-        deadline = time.monotonic() + seconds
+        patience = Patience(seconds)
         while not condition():
-            assert time.monotonic() < deadline, (self.worker.text[-3000:], self.said[-3:])
+            assert patience.lasts(), (self.worker.text[-3000:], self.said[-3:])
             self.hear()
 
     def send(self, message: m.Message) -> None:

@@ -54,7 +54,7 @@ def refusal(place: Place, invitation: Invitation, key: SigningKey) -> control.Lo
     return answer
 
 
-def told(place: Place, worker: Worker) -> m.Down | m.Chunk:
+def told(place: Place, worker: Worker) -> m.Down:
     place.until(lambda: bool(worker.messages()))
     return m.from_manager(worker.messages()[0])
 

@@ -10,7 +10,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from podlt.cli import main
@@ -28,34 +28,43 @@ class Unruly:
 
     def __init__(self) -> None:
         self._dice, self.counts = random.Random(3), Counter[str]()
-        self._late: list[tuple[float, Message]] = []
 
-    def arrive(self, messages: Sequence[Message]) -> list[Message]:
-        """What podlt sees now."""
-        now, seen = time.monotonic(), list[Message]()
-        while self._late and self._late[0][0] <= now:
-            seen.append(self._late.pop(0)[1])
+    def treat(self, messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
+        """What podlt sees now, and what it sees later."""
+        now, later = list[Message](), list[Message]()
         for message in messages:
             twice, late, lost = (self._dice.random() < chance for chance in (TWICE, LATE, LOST))
             if not message[1]:  # that a link was made anew is no message
-                seen.append(message)
+                now.append(message)
                 continue
             self.counts.update(twice=twice, late=late, lost=lost)
             if not lost:
-                seen += [message] * (twice + (not late))
-                self._late += [(now + SECONDS, message)] * late
-        return seen
+                now += [message] * (twice + (not late))
+                later += [message] * late
+        return now, later
 
 
 def be_unruly() -> None:
-    """Lets both ends' `receive` do so."""
-    unruly = Unruly()
+    """Lets what comes to either end of a link come so."""
+    unruly, waiting = Unruly(), list[tuple[float, Message]]()
+    receive, came = ServerLink.receive, ClientLink.came
 
-    def wrapped(honest: Callable[[Any, float], Sequence[Message]]) -> Callable[[Any, float], Sequence[Message]]:
-        return lambda self, seconds: unruly.arrive(honest(self, seconds))
+    def received(self: ServerLink, seconds: float) -> Sequence[Message]:
+        found, now = receive(self, seconds), time.monotonic()
+        due = [message for at, message in waiting if at <= now]
+        waiting[:] = [one for one in waiting if one[0] > now]
+        seen, later = unruly.treat(found)
+        waiting.extend((now + SECONDS, message) for message in later)
+        return due + seen
 
-    for link in (ClientLink, ServerLink):
-        link.receive = wrapped(link.receive)  # type: ignore[attr-defined]
+    def come(self: ClientLink, messages: Sequence[Message]) -> None:
+        seen, later = unruly.treat([(key, bytes(message)) for key, message in messages])
+        if seen:
+            came(self, seen)
+        for message in later if self._loop is not None else ():
+            self._loop.call_later(SECONDS, came, self, [message])
+
+    ServerLink.receive, ClientLink.came = received, come  # type: ignore[method-assign]
     said = "unruly: {twice} twice, {late} late, {lost} lost"
     atexit.register(lambda: print(said.format(**unruly.counts), file=sys.stderr, flush=True))
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from patience import Patience
+
 from podlt.crypto import SigningKey
 from podlt.network.access import certificate as tls
 from podlt.network.access import tokens
@@ -58,8 +60,8 @@ class Web:
 
 def until(found: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Waits until something is there."""
-    deadline = time.monotonic() + seconds
+    patience = Patience(seconds)
     while (result := found()) is None or result is False:
-        assert time.monotonic() < deadline, "it did not come to be"
+        assert patience.lasts(), "it did not come to be"
         time.sleep(0.005)
     return result

@@ -79,7 +79,9 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], Loss, list[FieldSpec], Callable[
 }
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    "name", ["labels of -100", "a mask", *(pytest.param(n, marks=pytest.mark.slow) for n in list(KINDS)[1::2])]
+)
 @pytest.mark.parametrize("arithmetic", [pytest.param("stock", marks=pytest.mark.slow), "exact/3"])
 def test_a_round_applies_the_gradient_of_the_mean_over_all_its_examples(name: str, arithmetic: str) -> None:
     make, loss, fields, examples = KINDS[name]

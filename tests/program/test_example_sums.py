@@ -80,7 +80,11 @@ def test_a_contrastive_loss_is_refused_as_its_examples_see_each_other() -> None:
 @pytest.mark.parametrize(
     ("make", "fields"),
     [
-        (lambda: nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3)), FOUR),
+        pytest.param(
+            lambda: nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3)),
+            FOUR,
+            marks=pytest.mark.slow,
+        ),
         (
             lambda: nn.Sequential(
                 nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.5), nn.Linear(36, 2)
@@ -181,7 +185,7 @@ def scored(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return (own * x[:, 0]).sum() / own.sum()
 
 
-@pytest.mark.parametrize("loss", [rooted, scored])
+@pytest.mark.parametrize("loss", [pytest.param(rooted, marks=pytest.mark.slow), scored])
 def test_a_divisor_that_is_no_sum_over_examples_is_refused_with_its_place(loss: Callable[..., torch.Tensor]) -> None:
     with pytest.raises(UnsupportedError, match="depends on the data") as found:
         capture(nn.Linear(4, 3), loss, FOUR)

@@ -140,7 +140,7 @@ def test_gaussian_nll_is_captured_without_its_look_at_the_variances(reduction: s
     assert_as_pytorch(nn.Linear(4, 2), loss, NUMBER, whole, counts=(3,))
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.5])
+@pytest.mark.parametrize("rate", [0.1, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_dropout_is_held_against_pytorch_with_the_same_draws(rate: float) -> None:
     model = nn.Sequential(nn.Embedding(9, 4, padding_idx=0), nn.Dropout(rate), nn.Flatten(), nn.Linear(24, 3))
     assert "uniform" in {node.operation for node in capture(model, "cross_entropy", WORDS).program.nodes}

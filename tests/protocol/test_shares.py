@@ -196,7 +196,7 @@ def test_verify_refuses_levels_where_the_recipe_gives_equal_shares() -> None:
         assert failing(verified(world, log)) == fails
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [1, 4, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (0, 2, 3, 5))])
 def test_both_verifiers_accept_runs_of_unequal_workers_whatever_happens_in_them(seed: int) -> None:
     dice = random.Random(seed)
     world, log = fresh([2, 3, 4, 8, 12, 8][seed], rounds=26)

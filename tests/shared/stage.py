@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from patience import Patience
 from small_runs import entries
 
 from podlt.manager.directory import RunDirectory
@@ -108,11 +109,12 @@ class Process:
 
     def end(self, seconds: float = 120.0) -> int:
         """Waits for its end; returns its exit code."""
-        try:
-            return self._popen.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise AssertionError(f"it does not end; it said:\n{self.text[-3000:]}") from None
+        patience = Patience(seconds)
+        while patience.lasts():
+            with suppress(subprocess.TimeoutExpired):
+                return self._popen.wait(1.0)
+        self.kill()
+        raise AssertionError(f"it does not end; it said:\n{self.text[-3000:]}")
 
 
 class Stage:
@@ -139,6 +141,8 @@ class Stage:
         self._options: dict[str, tuple[object, ...]] = {}
         self._circumstances: dict[str, Circumstances] = {}
         self.manager: Process
+        self._heard: list[dict[str, Any]] = []
+        self._read = 0
         self.invitation = self.run / "invitation.txt"
 
     def __enter__(self) -> Stage:
@@ -174,12 +178,15 @@ class Stage:
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """What the manager told of one kind, so far."""
-        found = []
-        for line in (self.folder / "manager.jsonl").read_text().splitlines():
-            with suppress(json.JSONDecodeError):
-                event = json.loads(line)
-                found += [event] if event.get("event") == kind else []
-        return found
+        with (self.folder / "manager.jsonl").open("rb") as file:
+            file.seek(self._read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break  # the rest of it comes
+                self._read += len(line)
+                with suppress(ValueError):
+                    self._heard.append(json.loads(line))
+        return [event for event in self._heard if event.get("event") == kind]
 
     def rounds(self) -> int:
         """How many rounds are done."""
@@ -190,9 +197,9 @@ class Stage:
 
     def until(self, condition: Callable[[], bool], seconds: float = 90.0) -> None:
         """Waits until something is so."""
-        deadline = time.monotonic() + seconds
+        patience = Patience(seconds)
         while not condition():
-            assert time.monotonic() < deadline, self.said()
+            assert patience.lasts(), self.said()
             time.sleep(0.05)
 
     def said(self) -> str:
@@ -224,19 +231,22 @@ class Stage:
 def all_committed_work_is_paid(state: RunState, log: Sequence[e.Entry]) -> None:
     """Every commitment that stood when its round was revealed earned exactly its examples, and nothing else was earned.
 
-    What stands is read from the commitments themselves (a task that is dealt again has a new holder), and added up
-    anew; who was convicted in a round has no claim on it. What was earned is vested for all who were there at the end;
-    who had left by then may have some pending, which no later check covered.
+    What stands is read from the commitments themselves (a task that is dealt again has a new holder, or a second one:
+    both may have committed in time), and added up anew; who was convicted in a round has no claim on it, and nobody
+    else forfeits anything. What was earned is vested for all who were there at the end; who had left by then may have
+    some pending, which no later check covered.
     """
     rules = RunState()
-    standing: dict[int, int] = {}
+    standing: set[tuple[int, int]] = set()
     claims: dict[int, int] = {}
     owed: dict[int, int] = {}
+    convicted: set[int] = set()
+    ever: set[int] = set()
     for entry in log:
         if isinstance(entry, e.Open):
-            standing = {}
+            standing, convicted = set(), set()
         elif isinstance(entry, e.Commit):
-            standing |= {c.seat: c.holder for c in entry.commitments}
+            standing |= {(c.seat, c.holder) for c in entry.commitments}
         rules.apply(entry)
         if isinstance(entry, e.Reveal):
             assert rules.begin is not None
@@ -244,18 +254,22 @@ def all_committed_work_is_paid(state: RunState, log: Sequence[e.Entry]) -> None:
             bounds = shard_bounds(opened.examples, len(opened.shards))
             claims = {}
             for one in entry.openings:
-                holder, (start, stop) = standing[one.seat], bounds[seats[one.seat]]
-                claims[holder] = claims.get(holder, 0) + (stop - start) * rules.begin.reward
+                assert (one.seat, one.holder) in standing, f"round {entry.round}: {one.holder} never committed to it"
+                start, stop = bounds[seats[one.seat]]
+                claims[one.holder] = claims.get(one.holder, 0) + (stop - start) * rules.begin.reward
+        elif isinstance(entry, e.Verdict):
+            convicted.update(entry.convicted)
+            ever.update(entry.convicted)
         elif isinstance(entry, e.Pay):
             earned = {t.worker: t.amount for t in entry.transfers if t.kind == "earn"}
-            due = {w: amount for w, amount in claims.items() if amount and rules.workers[w].status != "evicted"}
+            due = {w: amount for w, amount in claims.items() if amount and w not in convicted}
             assert earned == due, f"round {entry.round}: earned {earned}, and {due} is due"
             for worker, amount in due.items():
                 owed[worker] = owed.get(worker, 0) + amount
     for number, worker in state.workers.items():
         account = state.ledger.accounts[number]
         assert account.vested + account.pending + account.forfeited == owed.get(number, 0), f"worker {number}"
-        if worker.status != "evicted":
+        if number not in ever:
             assert account.forfeited == 0, f"worker {number} lost {account.forfeited} credits"
         if worker.status == "active":
             assert account.pending == 0, f"worker {number} has {account.pending} credits pending"

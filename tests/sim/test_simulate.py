@@ -60,7 +60,13 @@ def test_a_cheater_is_caught_as_fast_as_the_formula_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("checked", "own"), [(0.2, 0.0), (0.0, 0.3), (0.15, 0.2)], ids=["spares", "the manager", "both"]
+    ("checked", "own"),
+    [
+        pytest.param(0.2, 0.0, marks=pytest.mark.slow),
+        pytest.param(0.0, 0.3, marks=pytest.mark.slow),
+        pytest.param(0.15, 0.2),
+    ],
+    ids=["spares", "the manager", "both"],
 )
 def test_guarded_catches_a_cheater_as_fast_as_the_formula_says(checked: float, own: float) -> None:
     rules = ProtocolSpec(checked=checked, own=own, own_most=3)

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -117,6 +118,14 @@ def build() -> typer.Typer:
     return app
 
 
+@cache
+def _whole() -> Any:
+    """The command `podlt`, with its help: made once a process, for who calls `run` more than once."""
+    command = get_command(build())
+    complete(command)
+    return command
+
+
 def _print_version(asked: bool) -> None:
     if asked:
         typer.echo(version_line())
@@ -144,8 +153,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     options = Options()
     command: Any = None
     try:
-        command = get_command(build())
-        complete(command)
+        command = _whole()
         code = command.main(args=given, prog_name="podlt", obj=options, standalone_mode=False)
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
