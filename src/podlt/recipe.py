@@ -353,8 +353,7 @@ def _said(fault: str) -> str:
     place = f"the field {field} of [{table}]" if table else f"[{field}]"
     if kind == "missing required":
         return f"{place} is missing; podlt init writes a whole recipe, podlt recipe new FILE one with every field"
-    meant = _meant(field, table)
-    return f"{place} is none that a recipe has{meant}; podlt recipe new FILE writes one with every field"
+    return f"{place} is none that a recipe has{_meant(field, table)}; podlt recipe new FILE writes one with every field"
 
 
 def _meant(field: str, table: str) -> str:
