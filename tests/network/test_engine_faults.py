@@ -300,6 +300,12 @@ def test_time_in_which_the_manager_was_stopped_counts_against_nobody() -> None:
     assert listening.now == 1.5
 
 
+def test_who_lets_machines_be_away_for_longer_waits_longer_before_a_task_goes_to_another() -> None:
+    """A process that was killed and starts again holds both copies of a task as it may: it would be withdrawn first."""
+    assert Timing.of(None, 2.0, None) == Timing(15.0, 2.0, 1.0) and Timing.of(3.0, 2.0, None).late == 1.0
+    assert Timing.of(120.0, 2.0, None).late == 8.0 and Timing.of(120.0, 2.0, 0.5).late == 0.5
+
+
 def test_a_task_is_late_by_what_the_others_took() -> None:
     pace = Deadline(Timing(10.0))
     pace.dealt(4)

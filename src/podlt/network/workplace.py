@@ -14,7 +14,7 @@ from podlt.network.engine import NetworkEngine
 from podlt.network.link import HostedLink
 from podlt.network.messages import HEARTBEAT_SECONDS, INLINE
 from podlt.network.receipt_history import ReceiptHistory
-from podlt.network.session.facts import LATE_SECONDS, SILENCE_TIMEOUT, LargeBlobs, ServedRun, Timing
+from podlt.network.session.facts import LargeBlobs, ServedRun, Timing
 from podlt.network.settings import HTTPS, load_settings, save_settings
 from podlt.network.worker_figures import WorkerFiguresFile
 from podlt.program.layout import state_layout, update_layout
@@ -27,7 +27,7 @@ class RemoteMachines:
     Args:
         connect: makes the manager's link for a run, once its directory and keys are there.
         silence_timeout: seconds of silence after which a worker is gone (unless given, as it was, at first 15).
-        late_seconds: that every task has before somebody else is dealt it as well (as before, at first 1).
+        late_seconds: that every task has before somebody else is dealt it as well (as before, at first a fifteenth of the silence timeout, 1 s at least).
         heartbeat_seconds: seconds between two heartbeats of a worker.
         bucket: the URL of an object store, through which large parameters go then (file:///DIR, s3://BUCKET/PREFIX,
             gs://..., az://...), or "https" for none (unless given, as it was, at first "https").
@@ -91,9 +91,7 @@ class RemoteMachines:
                 _served(job, arithmetic),
                 link,
                 ReceiptHistory.of_run(job.directory),
-                timing=Timing(
-                    silence_timeout or SILENCE_TIMEOUT, self._heartbeat_seconds, late_seconds or LATE_SECONDS
-                ),
+                timing=Timing.of(silence_timeout, self._heartbeat_seconds, late_seconds),
                 large=large,
                 tell=WorkerFiguresFile(job.directory, self._listener),
                 aggregates=aggregates,

@@ -78,6 +78,14 @@ class Timing(NamedTuple):
     late: float = LATE_SECONDS
     late_times: float = 3.0
 
+    @classmethod
+    def of(cls, silence: float | None, heartbeat: float, late: float | None) -> Timing:
+        """What an operator says, and the rest in proportion: who lets machines be away for longer waits longer for
+        answers, too. Before a task is dealt to somebody else as well it has a fifteenth of the silence timeout, and a
+        second at least; who starts again within twice as long keeps its place."""
+        silence = silence or SILENCE_TIMEOUT
+        return cls(silence, heartbeat, late or max(LATE_SECONDS, silence / 15))
+
     @property
     def absence(self) -> float:
         """Seconds without a connection after which a worker is gone: a fifth of the silence timeout, 3 s by default."""
