@@ -27,7 +27,8 @@ class RemoteMachines:
     Args:
         connect: makes the manager's link for a run, once its directory and keys are there.
         silence_timeout: seconds of silence after which a worker is gone (unless given, as it was, at first 15).
-        late_seconds: that every task has before somebody else is dealt it as well (as before, at first a fifteenth of the silence timeout, 1 s at least).
+        late_seconds: that every task has before somebody else is dealt it as well (as before; at first a
+            fifteenth of the silence timeout, 1 s at least).
         heartbeat_seconds: seconds between two heartbeats of a worker.
         bucket: the URL of an object store, through which large parameters go then (file:///DIR, s3://BUCKET/PREFIX,
             gs://..., az://...), or "https" for none (unless given, as it was, at first "https").
