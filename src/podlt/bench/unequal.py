@@ -79,13 +79,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     fast = given.workers - 1
     print(
-        f"{fast} workers of {TASK} s a task and one of {TASK * SLOWER:.0f} s: {found['lines_a_second_unequal']:,.0f} "
-        f"examples/s, {found['unequal_over_equal']:.2f} of {given.workers} equal ones with the sum of their speeds "
-        f'({found["lines_a_second_equal"]:,.0f}); with shares = "equal": '
-        f"{found['lines_a_second_unequal_equal_shares']:,.0f}\n"
+        f"{fast} workers of {TASK} s a task and one of {TASK * SLOWER:.0f} s: "
+        f"{found['examples_a_second_unequal']:,.0f} examples/s, {found['unequal_over_equal']:.2f} of {given.workers} "
+        f'equal ones with the sum of their speeds ({found["examples_a_second_equal"]:,.0f}); with shares = "equal": '
+        f"{found['examples_a_second_unequal_equal_shares']:,.0f}\n"
         f"one of {given.workers} answers after {WITHHELD} s for ever, in {given.vice_rounds:,} rounds from the first "
-        f"on: {found['lines_a_second_with_the_vice']:,.0f} examples/s, "
-        f"{found['cost_of_the_vice']:.1%} less than without it ({found['lines_a_second_without_the_vice']:,.0f})"
+        f"on: {found['examples_a_second_with_the_vice']:,.0f} examples/s, "
+        f"{found['cost_of_the_vice']:.1%} less than without it ({found['examples_a_second_without_the_vice']:,.0f})"
     )
 
 
