@@ -6,8 +6,6 @@ of the run's log.
 
 from __future__ import annotations
 
-import difflib
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +19,7 @@ from podlt.errors import InvalidProofError, UsageError
 from podlt.log.notes import WitnessKey
 from podlt.protocol.options import CLASSIC, GUARDED, MILLION, MOST_CLIP, MOST_ESCROW, FirstFault, Preset, RuleOptions
 from podlt.protocol.plan import RoundCut
+from podlt.recipe_faults import in_words
 
 SIMULATED = "simulated"
 """What the recipe of a simulated run names as its data."""
@@ -339,32 +338,9 @@ def _convert(document: Any, where: str) -> Recipe:
     try:
         recipe = msgspec.convert(document, Recipe)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{where}: {_said(str(error))}") from None
+        raise UsageError(f"{where}: {in_words(str(error), Recipe)}") from None
     check(recipe, where)
     return recipe
-
-
-def _said(fault: str) -> str:
-    """What msgspec says, in a recipe's words: `$.data` is the table [data]."""
-    found = re.fullmatch(r"Object (missing required|contains unknown) field `(\w+)`(?: - at `\$\.?(.*)`)?", fault)
-    if found is None:
-        return fault
-    kind, field, table = found.groups()
-    place = f"the field {field} of [{table}]" if table else f"[{field}]"
-    if kind == "missing required":
-        return f"{place} is missing; podlt init writes a whole recipe, podlt recipe new FILE one with every field"
-    return f"{place} is none that a recipe has{_meant(field, table)}; podlt recipe new FILE writes one with every field"
-
-
-def _meant(field: str, table: str) -> str:
-    """What may have been meant by a field, or a table, of another name."""
-    owner: Any = Recipe
-    for name in table.split(".") if table else []:
-        owner = next((one.type for one in msgspec.structs.fields(owner) if one.name == name.partition("[")[0]), None)
-        if not (isinstance(owner, type) and issubclass(owner, msgspec.Struct)):
-            return ""
-    near = difflib.get_close_matches(field, [one.encode_name for one in msgspec.structs.fields(owner)], 1)
-    return f"; was {near[0] if table else f'[{near[0]}]'} meant?" if near else ""
 
 
 def check(recipe: Recipe, where: str = "recipe") -> None:

@@ -31,12 +31,12 @@ def ready(tmp_path):
     return run
 
 
-def lines_of(part):
+def examples_of(part):
     return part.read(np.arange(part.examples, dtype=np.int64))
 
 
 def labels_of(part):
-    return lines_of(part)["label"].tolist()
+    return examples_of(part)["label"].tolist()
 
 
 def table(column, name="y"):
@@ -75,13 +75,13 @@ def test_a_positive_label_and_named_classes_are_found_however_they_are_spelled(r
 
 def test_a_test_file_may_spell_classes_and_categories_otherwise(ready):
     prepared = ready("x,k,y\n1,1,1\n2,2,0\n", "x,k,y\n1,2.0,1.0\n2,01,0.0\n", categorical=("k",))
-    test = lines_of(prepared.test)
+    test = examples_of(prepared.test)
     assert test["label"].tolist() == [1, 0] and test["category"][:, 0].tolist() == [2, 1]
 
 
 def test_categories_that_are_one_number_are_one_category(ready):
     train = ready("x,k,y\n1,1,a\n2,1.0,b\n3,02,b\n", categorical=("k",)).train
-    assert lines_of(train)["category"][:, 0].tolist() == [1, 1, 2]
+    assert examples_of(train)["category"][:, 0].tolist() == [1, 1, 2]
     assert train.info["categorical"] == [{"column": "k", "values": ["1", "2"]}]
 
 
@@ -101,7 +101,7 @@ def test_a_label_that_is_no_number_among_numbers_is_told_with_its_example(ready)
 
 def test_booleans_are_numbers_in_a_column_of_inputs(ready):
     train = ready("x,y\nTRUE,a\nfalse,b\nTrue,a\n", standardise=False).train
-    assert lines_of(train)["numeric"][:, 0].tolist() == [1, 0, 1]
+    assert examples_of(train)["numeric"][:, 0].tolist() == [1, 0, 1]
     with pytest.raises(DataError, match="line 3: column 'x': expected true or false, got '2'"):
         ready("x,y\nTRUE,a\n2,b\n")
     with pytest.raises(DataError, match="line 3: column 'x': expected a number, got 'true'"):
@@ -151,17 +151,17 @@ def test_examples_that_lack_a_value_are_left_out_if_the_recipe_says_so(ready):
 
 def test_missing_numbers_become_the_mean_of_the_training_examples(ready):
     prepared = ready("x,y\n1,p\n,q\n4,q\n", "x,y\n,p\n", missing="mean", standardise=False)
-    assert lines_of(prepared.train)["numeric"][:, 0].tolist() == [1, 2.5, 4]
-    assert lines_of(prepared.test)["numeric"][:, 0].tolist() == [2.5]
+    assert examples_of(prepared.train)["numeric"][:, 0].tolist() == [1, 2.5, 4]
+    assert examples_of(prepared.test)["numeric"][:, 0].tolist() == [2.5]
     assert prepared.notes == ("column 'x': 1 missing numbers become the mean",)
-    assert lines_of(ready("x,y\n1,p\n,q\n4,q\n", missing="mean").train)["numeric"][1, 0] == 0
+    assert examples_of(ready("x,y\n1,p\n,q\n4,q\n", missing="mean").train)["numeric"][1, 0] == 0
     with pytest.raises(DataError, match="column 'x': every value is missing"):
         ready("x,y\n,p\n,q\n", missing="mean")
 
 
 def test_missing_texts_become_a_category_of_their_own(ready):
     train = ready("x,k,y\n1,a,p\n2,,q\n3,b,q\n", categorical=("k",), missing="category").train
-    assert lines_of(train)["category"][:, 0].tolist() == [2, 1, 3]
+    assert examples_of(train)["category"][:, 0].tolist() == [2, 1, 3]
     with pytest.raises(DataError, match="line 3: column 'x': expected a number, got ''; missing = \"drop\" or"):
         ready("x,y\n1,p\n,q\n", missing="category")
 
@@ -169,10 +169,10 @@ def test_missing_texts_become_a_category_of_their_own(ready):
 def test_nulls_of_parquet_and_absent_keys_of_jsonl_are_missing_values(tmp_path, ready):
     pd.DataFrame({"x": [1.0, None, 4.0], "y": ["p", "q", "q"]}).to_parquet(tmp_path / "p.parquet")
     train = ready((tmp_path / "p.parquet").read_bytes(), suffix=".parquet", missing="mean", standardise=False).train
-    assert lines_of(train)["numeric"][:, 0].tolist() == [1, 2.5, 4]
+    assert examples_of(train)["numeric"][:, 0].tolist() == [1, 2.5, 4]
     text = '{"x": 1, "y": "p"}\n{"y": "q"}\n{"x": null, "y": "q"}\n{"x": 4, "y": "p"}\n'
     train = ready(text, suffix=".jsonl", missing="mean", standardise=False).train
-    assert lines_of(train)["numeric"][:, 0].tolist() == [1, 2.5, 2.5, 4]
+    assert examples_of(train)["numeric"][:, 0].tolist() == [1, 2.5, 2.5, 4]
 
 
 def test_dates_are_refused_with_the_cure_and_are_days_since_1970_if_asked(ready):
@@ -180,8 +180,8 @@ def test_dates_are_refused_with_the_cure_and_are_days_since_1970_if_asked(ready)
     with pytest.raises(DataError, match=r"line 2: column 'when': .*got the date '1970-01-02'; name the column in"):
         ready(text)
     train = ready(text, dates=("when",), standardise=False).train
-    assert lines_of(train)["numeric"][:, 1].tolist() == [1, 2.5, 2]
-    assert lines_of(ready(text, numeric=(), dates=("when",), standardise=False).train)["numeric"].shape == (3, 1)
+    assert examples_of(train)["numeric"][:, 1].tolist() == [1, 2.5, 2]
+    assert examples_of(ready(text, numeric=(), dates=("when",), standardise=False).train)["numeric"].shape == (3, 1)
     with pytest.raises(DataError, match="line 3: column 'when': expected a date such as 2026-01-31, got '1970-02-30'"):
         ready("when,y\n1970-01-02,a\n1970-02-30,b\n", dates=("when",))
     with pytest.raises(UsageError, match=r"column 'when': expected as one of .* got two"):
@@ -195,7 +195,7 @@ def test_arrows_own_dates_are_days_too(tmp_path, ready):
     with pytest.raises(DataError, match="column 'when': expected a number, got a date; name the column in `dates`"):
         ready(raw, suffix=".parquet")
     train = ready(raw, suffix=".parquet", dates=("when",), standardise=False).train
-    assert lines_of(train)["numeric"][:, 1].tolist() == [1, 2.5]
+    assert examples_of(train)["numeric"][:, 1].tolist() == [1, 2.5]
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".feather"])
@@ -224,16 +224,16 @@ def test_a_constant_column_is_zero_and_a_value_beside_it_keeps_its_distance(read
     prepared = ready(
         "c,x,y\n" + "".join(f"{value},{n},{n % 2}\n" for n in range(10)), f"c,x,y\n{float(value) + 0.25},1,0\n"
     )
-    assert (lines_of(prepared.train)["numeric"][:, 0] == 0).all()
-    assert lines_of(prepared.test)["numeric"][0, 0] == np.float32(float(value) + 0.25 - float(value))
+    assert (examples_of(prepared.train)["numeric"][:, 0] == 0).all()
+    assert examples_of(prepared.test)["numeric"][0, 0] == np.float32(float(value) + 0.25 - float(value))
     assert prepared.train.info["numeric"][0] == {"column": "c", "mean": float(value), "std": 1.0}
 
 
 def test_a_column_that_differs_by_rounding_alone_is_constant_and_a_small_real_difference_is_not(ready):
     noise = [0.1 + 0.2, 0.3] * 5
-    assert lines_of(ready(table_of(noise)).train)["numeric"].std() < 1e-6
+    assert examples_of(ready(table_of(noise)).train)["numeric"].std() < 1e-6
     small = [1e9, 1e9 + 1e-3] * 5
-    assert np.allclose(np.abs(lines_of(ready(table_of(small)).train)["numeric"][:, 0]), 1, atol=1e-3)
+    assert np.allclose(np.abs(examples_of(ready(table_of(small)).train)["numeric"][:, 0]), 1, atol=1e-3)
 
 
 def table_of(numbers):

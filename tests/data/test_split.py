@@ -45,8 +45,8 @@ def test_each_class_is_held_out_in_its_proportion(labels):
     _, parts = parts_of(labels, test_fraction=0.2, validation_fraction=0.1)
     for part, share in ((TEST, 0.2), (VALIDATION, 0.1)):
         assert (parts == part).sum() == 1000 * share
-        held, all_lines = np.bincount(labels[parts == part]), np.bincount(labels)
-        assert np.abs(held - all_lines * share).max() < 1
+        held, all_examples = np.bincount(labels[parts == part]), np.bincount(labels)
+        assert np.abs(held - all_examples * share).max() < 1
 
 
 def test_another_seed_holds_out_other_examples():

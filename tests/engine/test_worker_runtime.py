@@ -38,8 +38,9 @@ class Ready:
     def execute(self, holder: int, **changes: object) -> tuple[bytes, bytes, bool]:
         """Update, its digest, and whether it was faked, of a task that is changed; the memory was dirty before."""
         out = np.full(self.runtime.update_bytes, 0xA5, np.uint8)
-        done = self.runtime.execute(0, holder, msgspec.structs.replace(self.task, **changes), EXAMPLES, out)
-        assert done.update is out and (done.committed.seat, done.committed.holder) == (0, holder)
+        task = msgspec.structs.replace(self.task, **changes)
+        done, committed = self.runtime.run(holder, task, EXAMPLES, out), self.runtime.commit(0, holder, task, out)
+        assert (committed.seat, committed.holder) == (0, holder)
         return out.tobytes(), done.digest, done.faked
 
 
@@ -71,7 +72,7 @@ def executed_on(device: str, program: Program) -> bytes:
     digest = crypto.blob_digest(state.data)
     runtime.hold(state, digest)
     task = Task(RUN, 3, program.digest, digest, shard_digest_of(FIELDS, EXAMPLES), bytes(32))
-    return runtime.execute(0, 0, task, EXAMPLES, np.zeros(runtime.update_bytes, np.uint8)).digest
+    return runtime.run(0, task, EXAMPLES, np.zeros(runtime.update_bytes, np.uint8)).digest
 
 
 def test_a_worker_on_another_device_computes_the_same_update() -> None:
@@ -111,7 +112,7 @@ def test_the_same_task_gives_the_same_update_and_commitment_whatever_was_in_its_
     with torch.no_grad():
         first = ready.execute(0)
         clean = np.zeros(ready.runtime.update_bytes, np.uint8)
-        again = ready.runtime.execute(0, 0, ready.task, EXAMPLES, clean)
+        again = ready.runtime.run(0, ready.task, EXAMPLES, clean)
     assert first == (clean.tobytes(), again.digest, False) == (clean.tobytes(), crypto.blob_digest(clean.data), False)
     (opened,) = ready.runtime.open(3)
     assert (opened.holder, opened.update) == (0, again.digest)

@@ -59,7 +59,7 @@ def table(name: str) -> dict[str, Any]:
 
 WRONG: dict[str, tuple[dict[str, Any], type[PodltError], str]] = {
     "missing data": (table("nowhere.csv"), UsageError, r"nowhere\.csv"),
-    "a short example": (table("short.csv"), DataError, r"short\.csv, line 3"),
+    "a short line": (table("short.csv"), DataError, r"short\.csv, line 3"),
     "a word for a number": (table("words.csv"), DataError, r"words\.csv, line 3.*many"),
     "not a number": (table("nan.csv"), DataError, r"nan\.csv, line 3"),
     "no such module": ({"model": ModelSpec("no_such_module:build")}, UsageError, "no_such_module"),

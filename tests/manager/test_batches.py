@@ -39,7 +39,7 @@ class Reader(BatchReader):
         self.fills += 1
         return super()._fill(plan, buffer)
 
-    def lines_of(self, batch: RoundBatch) -> list[dict[str, bytes]]:
+    def examples_of(self, batch: RoundBatch) -> list[dict[str, bytes]]:
         """The bytes of each shard, as a worker gets them."""
         arrays = self.buffers.batch(batch.buffer, batch.plan.examples)
         return [{name: values[a:b].tobytes() for name, values in arrays.items()} for a, b in batch.bounds]
@@ -71,11 +71,11 @@ def test_another_round_than_expected_is_read_anew_and_the_block_in_use_stays_as_
 ) -> None:
     cut = RoundCut(500, 100, 0)
     used = reader.get(cut.upcoming(0, 0, WORKERS - 1))
-    whole = reader.lines_of(used)
+    whole = reader.examples_of(used)
     reader.expect(cut.upcoming(0, 84, WORKERS - 1))
     reader._ahead.result()  # type: ignore[union-attr]
-    assert reader.lines_of(used) == whole
+    assert reader.examples_of(used) == whole
     plan = cut.upcoming(0, 96, WORKERS - 2)  # somebody left, or the round took more examples
     batch = reader.get(plan)
     assert batch.shards == anew.get(plan).shards and batch.buffer != used.buffer
-    assert reader.lines_of(used) == whole
+    assert reader.examples_of(used) == whole

@@ -66,7 +66,7 @@ def normed() -> Program:
         ({"workers": 8, "batch_size": 100, "local_steps": 16, "local_lr": 0.1}, r"would have 1 of 200 examples"),
     ],
 )
-def test_shards_of_one_line_are_refused_for_a_model_with_batch_norm(training: dict[str, Any], words: str) -> None:
+def test_shards_of_one_example_are_refused_for_a_model_with_batch_norm(training: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         require_examples(normed(), tiny_recipe(**training), 200)
 
@@ -187,7 +187,7 @@ def test_a_task_that_does_not_fit_is_refused_with_the_pieces_that_do() -> None:
         require_memory(normed(), recipe, 200, 1_000)
 
 
-def test_pieces_of_one_line_are_refused_for_a_model_with_batch_norm_and_others_are_told_of() -> None:
+def test_pieces_of_one_example_are_refused_for_a_model_with_batch_norm_and_others_are_told_of() -> None:
     recipe = tiny_recipe(workers=8, batch_size=100, micro_batch_size=1)
     with pytest.raises(UsageError, match=r"training.micro_batch_size = 1: .* Take training.micro_batch_size = 3"):
         require_examples(normed(), recipe, 200)

@@ -29,7 +29,7 @@ def some_fast(names: Iterable[str], fast: Sequence[str]) -> list[Any]:
     return [pytest.param(name, marks=() if name in fast else pytest.mark.slow) for name in names]
 
 
-def lines_of(fields: Sequence[FieldSpec], count: int, below: int = 2) -> dict[str, torch.Tensor]:
+def examples_of(fields: Sequence[FieldSpec], count: int, below: int = 2) -> dict[str, torch.Tensor]:
     """Examples of the right types, whole numbers below a bound."""
     generator = torch.Generator().manual_seed(count)
     return {
@@ -100,7 +100,7 @@ def assert_as_pytorch(
     captured = capture(model, loss, fields)
     tolerance = 1e-10 if double else 2e-5
     for count in counts:
-        batch = lines_of(fields, count, below)
+        batch = examples_of(fields, count, below)
         expected, found = plain(model, total, batch, double), update(captured, batch)
         assert {n for n in expected if n.startswith("grad:")} == {n for n in found if n.startswith("grad:")}
         found.pop("divisor", None)  # of a mean over labels: test_divisor has it

@@ -18,7 +18,7 @@ from podlt.errors import UnsupportedError
 from podlt.program.capture import capture
 from podlt.program.needs import least_examples
 
-from .against_pytorch import FOUR, IMAGE, NUMBER, assert_as_pytorch, lines_of, some_fast, update
+from .against_pytorch import FOUR, IMAGE, NUMBER, assert_as_pytorch, examples_of, some_fast, update
 
 Forward = Callable[[nn.Linear, torch.Tensor], torch.Tensor]
 
@@ -163,7 +163,7 @@ def test_a_mean_over_examples_is_taken_as_the_sum_that_it_is_of(name: str) -> No
 
 def test_parts_of_a_batch_give_together_what_the_whole_gives_for_a_mean() -> None:
     captured = capture(nn.Linear(4, 3), MEANS["cross_entropy"], FOUR)
-    batch = lines_of(FOUR, 12, 3)
+    batch = examples_of(FOUR, 12, 3)
     whole = update(captured, batch)
     parts = [update(captured, {n: v[i:j] for n, v in batch.items()}) for i, j in ((0, 1), (1, 3), (3, 12))]
     for name, value in whole.items():

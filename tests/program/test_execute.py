@@ -87,7 +87,7 @@ def test_a_program_says_by_what_its_local_steps_go_and_nothing_else(captured: Ge
             local_rule(wrong, 0.1)
 
 
-def test_more_local_steps_than_examples_are_one_line_each(captured: Get) -> None:
+def test_more_local_steps_than_examples_are_one_example_each(captured: Get) -> None:
     case = captured("mlp")
     many, few, executor = room(case), room(case), Executor(case.program)
     executor.run_local_steps(case.state, case.batch(3), 0, many, 50, SGD(lr=0.1))

@@ -15,7 +15,7 @@ from podlt.program.capture import capture
 from podlt.program.execute import Executor
 from podlt.program.ir import FieldSpec
 
-from .against_pytorch import FOUR, IMAGE, NUMBER, WORDS, assert_as_pytorch, lines_of, run_program, some_fast
+from .against_pytorch import FOUR, IMAGE, NUMBER, WORDS, assert_as_pytorch, examples_of, run_program, some_fast
 
 
 def total(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -168,7 +168,7 @@ def test_a_gradient_that_dropout_hides_is_found() -> None:
 def test_pooling_without_stride_is_exact_as_well(arithmetic: str) -> None:
     torch.manual_seed(0)
     model = convolutional(lambda x: functional.max_pool2d(x, 2))
-    captured, batch = capture(model, "cross_entropy", IMAGE, arithmetic), lines_of(IMAGE, 3)
+    captured, batch = capture(model, "cross_entropy", IMAGE, arithmetic), examples_of(IMAGE, 3)
     found = run_program(Executor(captured.program), captured.state, batch, 0, double=False)
     total(model, batch).backward()
     for name, parameter in model.named_parameters():
@@ -225,7 +225,7 @@ def test_a_branch_on_the_number_of_examples_is_refused_where_examples_of_the_dat
     model = layer(lambda self, x: inner(self, x) * (2 if x.shape[0] > 20 else 1))
     capture(model, "cross_entropy", FOUR)
     with pytest.raises(UnsupportedError, match="on a batch of 24"):
-        capture(model, "cross_entropy", FOUR, examples=lines_of(FOUR, 24))
+        capture(model, "cross_entropy", FOUR, examples=examples_of(FOUR, 24))
 
 
 def test_a_branch_on_the_number_of_examples_is_refused_where_the_largest_shard_shows_it() -> None:

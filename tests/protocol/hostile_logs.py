@@ -191,7 +191,7 @@ def played(
             )
         )
     yield said(e.Apply(at=1, round=0, update=update, parameters=update, loss=0.0, clipped=[]))
-    yield said(e.Pay(at=1, round=0, transfers=state.owed(state.earned())))
+    yield said(e.Pay(at=1, round=0, transfers=state.dues()[1]))
 
 
 def every_shard_is_checked_and_the_managers_own(n: int) -> Iterator[e.Entry]:

@@ -65,7 +65,7 @@ def test_a_backup_answers_and_the_late_one_is_ignored() -> None:
     world.manager.reveal()
     round = world.state.revealed
     assert list(round.answers[late.shard]) == [backup.holder] and late.shard not in round.due()
-    assert late.holder not in world.state.earned() and len(world.state.earned()[backup.holder]) == 2
+    assert late.holder not in world.state.dues()[0] and len(world.state.dues()[0][backup.holder]) == 2
 
 
 def test_both_answer_and_both_are_compared_and_paid() -> None:
@@ -79,7 +79,7 @@ def test_both_answer_and_both_are_compared_and_paid() -> None:
     world.manager.reveal()
     round = world.state.revealed
     assert set(round.answers[slow.shard]) == {slow.holder, backup.holder} and slow.shard in round.due()
-    assert len(world.state.earned()[backup.holder]) == 2 and len(world.state.earned()[slow.holder]) == 1
+    assert len(world.state.dues()[0][backup.holder]) == 2 and len(world.state.dues()[0][slow.holder]) == 1
     assert {slow.holder, backup.holder} <= set(round.passed())
 
 

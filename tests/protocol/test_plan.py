@@ -22,7 +22,7 @@ HIDDEN = st.integers(0, MILLION).map(guarded)
 
 
 @given(st.integers(1, 5000), st.integers(1, 60))
-def test_shards_cover_the_round_and_differ_by_one_line_at_most(examples: int, shards: int) -> None:
+def test_shards_cover_the_round_and_differ_by_one_example_at_most(examples: int, shards: int) -> None:
     shards = min(examples, shards)
     bounds = shard_bounds(examples, shards)
     assert bounds[0][0] == 0 and bounds[-1][1] == examples

@@ -18,7 +18,7 @@ from podlt.errors import InvalidProofError, NotCheckedError, StorageError, Usage
 from podlt.protocol.claims import Claim, Outcome
 from podlt.recipe import Recipe
 from podlt.store.files import write_whole
-from podlt.store.run_files import RunFiles, open_run_files
+from podlt.store.run_files import RunFiles, open_run_files, with_own_name
 from podlt.store.run_names import BUFFERS, MODEL
 from podlt.verify import Verification, verify_files
 
@@ -115,7 +115,7 @@ def attest(
 def _default_target(run: Path, model: Path | None) -> Path:
     if model is not None and model.is_dir():
         return model
-    named = run if run.name not in ("", "..") else run.resolve()
+    named = with_own_name(run)
     return named.with_name(f"{named.stem if named.is_file() else named.name}-attestation")
 
 

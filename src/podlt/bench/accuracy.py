@@ -143,7 +143,7 @@ def run(name: str, arithmetic: str, seed: int, data: Prepared) -> StudyResult:
         DivergedError: something was not finite.
     """
     study, recipe, started = STUDIES[name], recipe_of(name, arithmetic, seed), time.perf_counter()
-    train, block = data.train, recipe.training.batch_size
+    train, size = data.train, recipe.training.batch_size
     model, loss = build_model(recipe, train.info, Path()), find_loss(recipe, Path())
     fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in train.fields]
     captured = capture(model, loss, fields, recipe.program_arithmetic)
@@ -154,13 +154,13 @@ def run(name: str, arithmetic: str, seed: int, data: Prepared) -> StudyResult:
     weights.set(captured.state)
     execute, update = TaskExecutor(program, 1, None), np.zeros(update_layout(program).nbytes, np.uint8)
     source = seed.to_bytes(8, "big")
-    rounds = train.examples // block
+    rounds = train.examples // size
     for step in range(study.steps):
         order = EpochOrder(train.examples, source, step // rounds)
-        batch = as_batch(train.read(order.ids(step % rounds * block, block)))
+        batch = as_batch(train.read(order.ids(step % rounds * size, size)))
         randomness = crypto.digest("randomness/1", source, step.to_bytes(8, "big"))
         execute(weights.views, batch, randomness, update)
-        weights.apply(weights.average([update], [block], 0).data, step * block)
+        weights.apply(weights.average([update], [size], 0).data, step * size)
     load_state(model, weights.views)
     assert data.test is not None
     metrics = evaluate(model, loss, data.test)

@@ -96,11 +96,11 @@ def _warm(arithmetic: str) -> None:
     """Reads libraries, and compiles kernels, before anything is measured."""
     captured = _captured(nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5)), arithmetic, "")
     out = np.zeros(update_layout(captured.program).nbytes, np.uint8)
-    TaskExecutor(captured.program, 1, None)(captured.state, language.lines_of("", 2), bytes(32), out)
+    TaskExecutor(captured.program, 1, None)(captured.state, language.examples_of("", 2), bytes(32), out)
 
 
 def _captured(model: nn.Module, arithmetic: str, name: str) -> Captured:
-    examples = language.lines_of(name, TRIED)
+    examples = language.examples_of(name, TRIED)
     return capture(model, language.mean_over_tokens, language.FIELDS, arithmetic, examples, EXAMPLES)
 
 
@@ -120,7 +120,7 @@ def _eager(asked: Asked) -> CaptureMeasurement:
     for _ in range(2):
         model.zero_grad(set_to_none=True)
         began = time.perf_counter()
-        language.mean_over_tokens(model, *language.lines_of(asked.model, EXAMPLES).values()).backward()  # type: ignore[no-untyped-call]
+        language.mean_over_tokens(model, *language.examples_of(asked.model, EXAMPLES).values()).backward()  # type: ignore[no-untyped-call]
         seconds.append(time.perf_counter() - began)
     return CaptureMeasurement(_bytes(model), min(seconds), peak.bytes())
 
@@ -129,7 +129,7 @@ def _task(asked: Asked) -> CaptureMeasurement:
     program = Program.from_bytes(Path(asked.program).read_bytes())
     peak = ResidentPeak()
     layout = state_layout(program)
-    state, examples = layout.views(np.zeros(layout.nbytes, np.uint8)), language.lines_of(asked.model, EXAMPLES)
+    state, examples = layout.views(np.zeros(layout.nbytes, np.uint8)), language.examples_of(asked.model, EXAMPLES)
     for name, value in state.items():
         if name.startswith("param:"):
             value.normal_(std=0.02)

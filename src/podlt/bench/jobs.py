@@ -96,10 +96,13 @@ class BenchOptions:
     rounds: int
     repeats: int
     json: bool
+    where: bool = False
 
     @classmethod
-    def parse(cls, name: str, description: str | None, jobs: str, argv: Sequence[str] | None) -> BenchOptions:
-        """Reads them; `jobs` is what is measured if nobody says."""
+    def parse(
+        cls, name: str, description: str | None, jobs: str, argv: Sequence[str] | None, where: str = ""
+    ) -> BenchOptions:
+        """Reads them; `jobs` is what is measured if nobody says, `where` what that flag does, if the bench has it."""
         parser = argparse.ArgumentParser(prog=f"podlt bench {name}", description=description)
         known = f"models: {', '.join(MODELS)}; arithmetic: exact (the default) or stock"
         parser.add_argument("--jobs", default=jobs, help=f"MODEL:BATCH_SIZE:ARITHMETIC, comma-separated; {known}")
@@ -107,9 +110,11 @@ class BenchOptions:
         parser.add_argument("--rounds", type=int, default=0, help=f"of a repeat; 0: what takes {SECONDS} seconds")
         parser.add_argument("--repeats", type=int, default=7)
         parser.add_argument("--json", action="store_true")
+        if where:
+            parser.add_argument("--where", action="store_true", help=where)
         found = parser.parse_args(argv)
         parsed = [BenchJob.parse(job) for job in found.jobs.split(",")]
-        return cls(parsed, found.workers, found.rounds, found.repeats, found.json)
+        return cls(parsed, found.workers, found.rounds, found.repeats, found.json, getattr(found, "where", False))
 
 
 def proven_rounds(trainer: Trainer, count: int) -> float:

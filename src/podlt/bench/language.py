@@ -184,7 +184,7 @@ LAYERS = {"bert": 12, "gpt2": 12, "llama": 18}
 FIELDS = [FieldSpec("x", "i64", (TOKENS,), None, "input"), FieldSpec("y", "i64", (TOKENS,), None, "label")]
 
 
-def lines_of(name: str, count: int) -> dict[str, torch.Tensor]:
+def examples_of(name: str, count: int) -> dict[str, torch.Tensor]:
     """Examples of random words, with the same words as labels."""
     x = torch.randint(0, WORDS[name], (count, TOKENS), generator=torch.Generator().manual_seed(1))
     return {"x": x, "y": x.roll(-1, 1)}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 
@@ -93,15 +92,13 @@ class Unproven:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints the median ratio with min and max, a job a line; with `--where`, processor time by cause instead."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    where = "--where" in given
-    rest = [argument for argument in given if argument != "--where"]
-    options = BenchOptions.parse("overhead", __doc__, "mlp:1000,cnn:1000,cnn:5000,cnn:20000,cnn:60000", rest)
+    jobs = "mlp:1000,cnn:1000,cnn:5000,cnn:20000,cnn:60000"
+    options = BenchOptions.parse("overhead", __doc__, jobs, argv, where="processor time by cause instead")
     for job in options.jobs:
-        if where:
-            from podlt.bench import where as causes
+        if options.where:
+            from podlt.bench import where
 
-            print(causes.measure(job, options).text(), flush=True)
+            print(where.measure(job, options).text(), flush=True)
             continue
         found = measure(job, options)
         if options.json:
@@ -117,6 +114,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    import sys
+
     from podlt.faults import guarded
 
     sys.exit(guarded(main))

@@ -65,7 +65,7 @@ def _share(pid: int) -> int:
 def run(name: str, layers: int, workers: int, rounds: int, shard_size: int, micro_batch_size: int) -> None:
     """Trains a model, and prints what its rounds took."""
     useful = workers - 2
-    examples = language.lines_of(name, rounds * useful * shard_size)
+    examples = language.examples_of(name, rounds * useful * shard_size)
     torch.manual_seed(0)
     model = language.MODELS[name](layers or language.LAYERS[name])
     size = sum(p.nbytes for p in model.parameters())

@@ -110,9 +110,9 @@ class Where(msgspec.Struct, frozen=True):
         """As a table."""
         total, without = sum(self.proven.values()), sum(self.unproven.values())
         lines = [
-            f"{self.job}: {self.useful:.2f} useful tasks of a round, {self.tasks:.2f} executed a block, {self.own:.2f} "
+            f"{self.job}: {self.useful:.2f} useful tasks of a round, {self.tasks:.2f} executed a batch, {self.own:.2f} "
             f"by the manager as well; {self.rounds} rounds",
-            f"  processor time of a block: {total:.1f} ms with the proof {_parts(self.proven)}, {without:.1f} ms "
+            f"  processor time of a batch: {total:.1f} ms with the proof {_parts(self.proven)}, {without:.1f} ms "
             f"without it {_parts(self.unproven)}: ratio {self.ratio:.3f}",
             f"  the manager takes {self.alone:.1f} ms of it while no worker computes",
         ]
@@ -183,14 +183,14 @@ class _Tally:
     def result(self, job: str, folder: Path) -> Where:
         """What was found, with what the processes left in a folder when they ended."""
         useful = self._shards / self._rounds
-        block = self._workers / useful  # a guarded round takes a bit less than a block
-        scale = 1e3 * block / self._rounds
+        batch = self._workers / useful  # a guarded round takes a bit less than a batch
+        scale = 1e3 * batch / self._rounds
         causes = {cause: took.seconds * scale for cause, took in self._took.items()}
-        calls = {cause: took.calls * block / self._rounds for cause, took in self._took.items()}
-        tasks = self._seats / self._rounds * block
+        calls = {cause: took.calls * batch / self._rounds for cause, took in self._took.items()}
+        tasks = self._seats / self._rounds * batch
         hosts = _of_workers(folder)
         for cause, took in hosts.items():
-            once = took.calls / hosts[LOOP].calls * len(list(folder.iterdir())) * block
+            once = took.calls / hosts[LOOP].calls * len(list(folder.iterdir())) * batch
             times = once if cause in ONCE_A_ROUND else tasks
             causes[cause], calls[cause] = 1e3 * took.seconds / took.calls * times, times
         round, collect = self._took["the manager's loop"], self._took["waits for answers"]

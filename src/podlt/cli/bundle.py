@@ -46,8 +46,10 @@ def bundle(
     from rich.progress import Progress
 
     from podlt.store.bundle import write_bundle
+    from podlt.store.run_files import with_own_name
 
-    target = out if out is not None else sibling(run, SUFFIX)
+    named = with_own_name(run)
+    target = out if out is not None else named.with_name(named.name + SUFFIX)
     with Progress(console=Console(stderr=True), transient=True, disable=as_json or not sys.stderr.isatty()) as bar:
         task = bar.add_task("bundling", total=None)
 
@@ -62,12 +64,6 @@ def bundle(
         typer.echo(json.dumps({**facts, "members": members, "missing": done.missing, "paths": done.paths}))
     else:
         _print(done, console(), updates=updates)
-
-
-def sibling(run: Path, suffix: str) -> Path:
-    """The path of a file beside a run, written as the run's was: relative to here where that one is."""
-    named = run if run.name not in ("", "..") else run.resolve()
-    return named.with_name(named.name + suffix)
 
 
 def _warn(done: BundleReport, *, updates: bool) -> None:

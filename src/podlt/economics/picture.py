@@ -40,7 +40,7 @@ def drawn_into(path: Path, size: tuple[float, float], salt: str, font: float = 1
 
 
 def plain(axes: Any) -> None:
-    """Leaves of a frame its left and lower example, in the colours of the rest."""
+    """Leaves of a frame its left and lower line, in the colours of the rest."""
     axes.set_facecolor(PAPER)
     axes.tick_params(colors=INK)
     for side, spine in axes.spines.items():

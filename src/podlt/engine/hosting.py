@@ -138,7 +138,7 @@ class HostedWorkers:
         for dealt in done:
             together.done.append(dealt.seat)
             if unknown is not None:
-                _, committed = self._runtime.commit(dealt.seat, dealt.holder, dealt.task, slot(dealt))
+                committed = self._runtime.commit(dealt.seat, dealt.holder, dealt.task, slot(dealt))
                 together.committed.append(committed)
         together.compute += computed - checked
         together.proof += checked - started + time.perf_counter() - computed

@@ -51,26 +51,6 @@ class Computed(msgspec.Struct, frozen=True):
     compute: float
 
 
-class Executed(msgspec.Struct, frozen=True):
-    """A task that was executed and committed to.
-
-    Attributes:
-        update: uint8 bytes in the update's layout.
-        digest: of these.
-        committed: the worker's signed commitment to it.
-        faked: whether the worker cheated.
-        proof: seconds for checking, hashing and committing.
-        compute: seconds for the task itself.
-    """
-
-    update: np.ndarray
-    digest: bytes
-    committed: Committed
-    faked: bool
-    proof: float
-    compute: float
-
-
 class WorkerRuntime:
     """Executes tasks of one run for the workers of one process.
 
@@ -177,13 +157,21 @@ class WorkerRuntime:
         self._unchanging.close()
         self._parameters, self._state = b"", {}
 
-    def execute(
-        self, seat: int, holder: int, task: Task, examples: Mapping[str, np.ndarray], out: np.ndarray
-    ) -> Executed:
-        """Executes a task after a look at its inputs, and commits to the update.
+    def commit(self, seat: int, holder: int, task: Task, update: np.ndarray) -> Committed:
+        """A worker's signed commitment to an update that was computed.
 
         Args:
             seat: the worker that the task was dealt to at first.
+            holder: the worker that executed it.
+            task: what was executed.
+            update: uint8 bytes in the update's layout.
+        """
+        return self._workers[holder].commit(seat, task, crypto.blob_digest(update.data))
+
+    def run(self, holder: int, task: Task, examples: Mapping[str, np.ndarray], out: np.ndarray) -> Computed:
+        """Executes a task after a look at its inputs; who wants a commitment asks for it then.
+
+        Args:
             holder: the worker that executes it.
             task: names its inputs.
             examples: the shard, by field: (examples, *shape).
@@ -200,27 +188,11 @@ class WorkerRuntime:
         checked = time.perf_counter()
         faked = self.compute(holder, task, examples, out)
         computed = time.perf_counter()
-        digest, committed = self.commit(seat, holder, task, out)
-        proof = checked - started + time.perf_counter() - computed
-        return Executed(out, digest, committed, faked, proof, computed - checked)
-
-    def commit(self, seat: int, holder: int, task: Task, update: np.ndarray) -> tuple[bytes, Committed]:
-        """Commits to an update that was computed; returns its digest, too. Arguments as `execute`."""
-        digest = crypto.blob_digest(update.data)
-        return digest, self._workers[holder].commit(seat, task, digest)
-
-    def run(self, holder: int, task: Task, examples: Mapping[str, np.ndarray], out: np.ndarray) -> Computed:
-        """Executes a task after a look at its inputs, for who commits elsewhere. Arguments and errors as `execute`."""
-        started = time.perf_counter()
-        self.check_inputs(task, examples)
-        checked = time.perf_counter()
-        faked = self.compute(holder, task, examples, out)
-        computed = time.perf_counter()
         digest = crypto.blob_digest(out.data)
         return Computed(digest, faked, checked - started + time.perf_counter() - computed, computed - checked)
 
     def compute(self, holder: int, task: Task, examples: Mapping[str, np.ndarray], out: np.ndarray) -> bool:
-        """Writes the update of a shard, without any proof; returns whether it was faked. As `execute`."""
+        """Writes the update of a shard, without any proof; returns whether it was faked. As `run`."""
         self._update_layout.clear_gaps(out)  # they count for the digest
         work = Execution(task, self._state, as_batch(examples), out)
         self._cheats.get(holder, self._honest)(work)
@@ -239,7 +211,7 @@ class WorkerRuntime:
 
         Args:
             task: names them.
-            examples: as `execute`; None where the manager hashed them in the same memory.
+            examples: as `run`; None where the manager hashed them in the same memory.
 
         Raises:
             InvalidProofError: it is about others.

@@ -23,7 +23,7 @@ from podlt.store.files import make_whole
 
 NAME = "model.onnx"
 
-_LINES = 3
+_EXAMPLES = 3
 
 
 class ForwardPass(nn.Module):
@@ -91,7 +91,7 @@ def write_onnx(path: Path, description: Description, module: nn.Module) -> None:
 
 def _example(dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
     """A few examples of zeros: 0 is a code of every vocabulary."""
-    return torch.from_numpy(np.zeros((_LINES, *shape), DTYPES[dtype]))
+    return torch.from_numpy(np.zeros((_EXAMPLES, *shape), DTYPES[dtype]))
 
 
 @contextlib.contextmanager

@@ -258,9 +258,7 @@ class RoundDriver:
         started = time.perf_counter()
         current: list[M] = [message for message in messages if self._is_current(message)]
         if self._engine.trusted:
-            sample = [message for message in current if self._is_sampled(message.seat)]
-            broken = _faults(sample, check)
-            broken += _faults([message for message in current if not self._is_sampled(message.seat)], take)
+            broken = _faults(current, lambda one: check(one) if self._is_sampled(one.seat) else take(one))
         else:
             halves = [self._threads.submit(_faults, current[i::THREADS], check) for i in range(THREADS)]
             broken = [fault for buffer in halves for fault in buffer.result()]

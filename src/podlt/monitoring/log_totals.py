@@ -243,7 +243,7 @@ class LogFollower:
                 self._store = None
 
     def _read_figures(self) -> None:
-        """Adds the whole examples of rounds.jsonl; they are no part of the proof: what is not understood is left
+        """Adds the whole lines of rounds.jsonl; they are no part of the proof: what is not understood is left
         out."""
         path = self._run / ROUNDS
         if not path.is_file():

@@ -25,7 +25,7 @@ from podlt.network.session.facts import (
 from podlt.network.session.manager import ManagerSession
 from podlt.network.session.outbox import Announce, Drop, Send, Subscribe
 from podlt.network.session.receipts import PastReceipts
-from podlt.network.session.shards import ShardExamples, lines_of
+from podlt.network.session.shards import ShardExamples, examples_of
 from podlt.protocol import fingerprint as fp
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
@@ -169,7 +169,7 @@ class NetworkEngine:
         batch, shards = self._batch.views(buffer, examples), {}
         for shard in dict.fromkeys(assignment.shard for assignment in assignments):
             start, stop = bounds[shard]
-            shards[shard] = ShardExamples(*lines_of(self._fields, batch, start, stop, self._large), stop - start)
+            shards[shard] = ShardExamples(*examples_of(self._fields, batch, start, stop, self._large), stop - start)
         self._do(lambda: self._session.deal(assignments, shards, self._clock(), again=again))
 
     def gone(self, number: int) -> None:

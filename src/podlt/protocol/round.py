@@ -191,7 +191,7 @@ class RevealedRound(RoundState, kw_only=True):
                 chosen[shard] = copy
         return [chosen.get(shard) for shard in range(len(self.open.shards))]
 
-    def lines_of(self, shards: Iterable[int]) -> dict[int, int]:
+    def examples_of(self, shards: Iterable[int]) -> dict[int, int]:
         """Shard -> how many examples it has."""
         bounds = shard_bounds(self.open.examples, len(self.open.shards))
         return {shard: bounds[shard][1] - bounds[shard][0] for shard in shards}

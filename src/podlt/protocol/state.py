@@ -189,14 +189,14 @@ class RunFacts:
         must end."""
         round = self.revealed
         if round.due_at != self.index:  # an entry may change who is owed what
-            earned = self.earned()
+            earned = self._earned()
             round.dues = earned, self.ledger.owed(earned, round.convicted(), self.gone_long())
             round.due_at = self.index
         return round.dues
 
-    def earned(self) -> dict[int, list[int]]:
+    def _earned(self) -> dict[int, list[int]]:
         round = self.revealed
-        examples = round.lines_of(range(len(round.open.shards)))
+        examples = round.examples_of(range(len(round.open.shards)))
         earned: dict[int, list[int]] = {}
         for seat, holder in sorted(round.results):
             earned.setdefault(holder, []).append(self._begin.reward * examples[round.roles.seats[seat]])

@@ -83,7 +83,7 @@ def worker_life(run: Path, worker: int) -> Life:
             roles, due = visit.round.roles, set(visit.round.due())
             mine = [roles.seats[seat] for seat, holder in visit.round.results if holder == worker]
             tasks, checks = tasks + len(mine), checks + sum(shard in due for shard in mine)
-            examples += sum(visit.round.lines_of(mine).values())
+            examples += sum(visit.round.examples_of(mine).values())
         elif isinstance(entry, e.Pay) and isinstance(visit.round, RevealedRound) and worker in visit.round.convicted():
             convicted.append(entry.round)
     if state is None or worker not in state.workers:

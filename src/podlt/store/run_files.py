@@ -325,6 +325,11 @@ def open_run_files(path: Path) -> RunFiles:
     raise UsageError(f"{path}: {_what_is_there(path)}: no run here (expected {expected})")
 
 
+def with_own_name(run: Path) -> Path:
+    """A run's path as somebody wrote it, for a file beside it; in full where that has no name, as "." has none."""
+    return run if run.name not in ("", "..") else run.resolve()
+
+
 def _what_is_there(path: Path) -> str:
     """What a path is that is no run, for whoever mistyped it."""
     if path.is_file():

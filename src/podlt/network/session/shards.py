@@ -20,7 +20,7 @@ class ShardExamples(NamedTuple):
     examples: int
 
 
-def lines_of(
+def examples_of(
     fields: Sequence[Field], batch: Mapping[str, np.ndarray], start: int, stop: int, large: LargeBlobs
 ) -> tuple[np.ndarray, bytes]:
     """A shard's examples as bytes, field by field, and their digest where they are too large to go with the task."""
