@@ -160,7 +160,7 @@ def played(
 
     yield from map(said, entries)
     yield said(opening(n, n, state.spares(0, n)))
-    _, roles = state.roles(CHAIN.secret(0))
+    roles = state.roles(CHAIN.secret(0))
     again, holders = Redealer(CHAIN.secret(0), roles, state.roster), {seat: seat for seat in roles.seats}
     held = {seat: [seat] for seat in roles.seats}
     for worker in sorted(roles.seats)[:lost]:
