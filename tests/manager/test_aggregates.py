@@ -43,7 +43,7 @@ def updates(places: Places, count: int, seed: int) -> list[np.ndarray]:
         if (place := dict(places.items()).get("divisor")) is not None:
             values[place.offset // 4] = dice.integers(0, 9)
         update[places.float_bytes :] = dice.integers(0, 255, places.nbytes - places.float_bytes)
-        for gap in places.gaps():
+        for gap in places.gaps:
             update[gap] = 0
         found.append(update)
     return found

@@ -83,7 +83,7 @@ def second_opinion(run: Path, round: int, raw: bytes | None = None) -> str:
     """What the second verifier says of a round, of its file or of other bytes in its place."""
     program = Program.from_bytes((run / "program.json").read_bytes())
     layout = update_layout(program)
-    gaps = {i for gap in layout.gaps() for i in range(gap.start // 4, gap.stop // 4)}
+    gaps = {i for gap in layout.gaps for i in range(gap.start // 4, gap.stop // 4)}
     shape = Shape(layout.float_bytes // 4, layout.section("grad:")[1] // 4, None, gaps)
     log = open_log(run)
     (item,) = [one for one in logged(log) if not isinstance(one, e.Measure) and one.number == round]

@@ -28,7 +28,7 @@ class Layout(Places):
 
     def clear_gaps(self, memory: np.ndarray) -> None:
         """Makes what lies between the tensors zero, whoever wrote there before."""
-        for gap in self.gaps():
+        for gap in self.gaps:
             memory[gap] = 0
 
 

@@ -52,6 +52,7 @@ class Places:
     Attributes:
         nbytes: the size of the whole.
         float_bytes: the size of the leading part that is all float32.
+        gaps: what lies between the tensors, and after the last.
 
     Raises:
         InvalidProofError: a type has a dimension below zero.
@@ -59,6 +60,7 @@ class Places:
 
     def __init__(self, fields: Sequence[tuple[str, TensorType]]) -> None:
         self._places: dict[str, TensorPlace] = {}
+        self.gaps: list[slice] = []
         offset = self.float_bytes = 0
         only_floats = True
         for name, kind in fields:
@@ -68,6 +70,8 @@ class Places:
             place = TensorPlace(offset, kind.dtype, shape, math.prod(shape))
             self._places[name] = place
             offset = -(-place.end // ALIGNMENT) * ALIGNMENT
+            if offset > place.end:
+                self.gaps.append(slice(place.end, offset))
             only_floats = only_floats and kind.dtype == "f32"
             self.float_bytes = offset if only_floats else self.float_bytes
         self.nbytes = offset
@@ -75,12 +79,6 @@ class Places:
     def items(self) -> Iterator[tuple[str, TensorPlace]]:
         """Name and place of each tensor, in order."""
         yield from self._places.items()
-
-    def gaps(self) -> Iterator[slice]:
-        """What lies between the tensors, and after the last."""
-        for place in self._places.values():
-            if following := -place.end % ALIGNMENT:
-                yield slice(place.end, place.end + following)
 
     def section(self, prefix: str) -> tuple[int, int]:
         """Where the tensors whose name begins with `prefix` begin and end, in bytes; they follow each other."""
