@@ -10,7 +10,7 @@ import numpy as np
 from podlt.engine.isolated import interface as i
 from podlt.engine.isolated import records as r
 from podlt.engine.isolated.host import TaskHost
-from podlt.engine.isolated.memory import examples_offset
+from podlt.engine.isolated.memory import examples_offset, packed_offset
 
 
 class DirectExecutor:
@@ -77,7 +77,8 @@ class DirectExecutor:
             return i.LoadRefused(reply.error())
         if isinstance(reply, r.Sized):
             self._sized = reply
-            self._size = examples_offset(reply.update_bytes) + self._lines * reply.example_bytes
+            self._packed_at = packed_offset(reply.update_bytes, self._lines * reply.example_bytes)
+            self._size = self._packed_at + reply.packed_bytes
             state = np.zeros(reply.state_bytes + 64, np.uint8)
             state = state[-state.ctypes.data % 64 :][: reply.state_bytes]
             self.host.map(state, self._slots.__getitem__)
@@ -89,5 +90,7 @@ class DirectExecutor:
         if isinstance(reply, r.RunFailed):
             self._spare.append(self._slot)
             return i.TaskNotExecuted(reply.number, reply.reason)
-        update = self._slots[self._slot][: self._sized.update_bytes]
-        return i.TaskExecuted(reply.number, self._slot, update, reply.digest, reply.proof, reply.compute)
+        memory = self._slots[self._slot]
+        update = memory[: self._sized.update_bytes]
+        sent = memory[self._packed_at :][: reply.packed].data if reply.packed else update.data
+        return i.TaskExecuted(reply.number, self._slot, update, sent, reply.digest, reply.proof, reply.compute)

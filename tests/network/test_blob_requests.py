@@ -18,17 +18,18 @@ from web import Web, until
 
 from podlt.crypto import SigningKey, blob_digest
 from podlt.errors import InvalidProofError, StorageError
+from podlt.execution import sparse
+from podlt.execution.sparse import packed
 from podlt.network import http as http_module
 from podlt.network.access import tokens
 from podlt.network.access.certificate import client_context
 from podlt.network.blobs import server as server_module
-from podlt.network.blobs import sparse, uploads
+from podlt.network.blobs import uploads
 from podlt.network.blobs.allowance import TIMES
 from podlt.network.blobs.client import BlobTransfers
 from podlt.network.blobs.https_connection import HttpsConnection, place_of
 from podlt.network.blobs.jobs import BlobBuffer
 from podlt.network.blobs.server import BlobServer
-from podlt.network.blobs.sparse import packed
 from podlt.network.server import listener
 
 WORKER, STRANGER = SigningKey(bytes(32)), SigningKey(b"\1" * 32)

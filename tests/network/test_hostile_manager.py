@@ -145,9 +145,9 @@ def test_updates_are_given_back_when_their_round_is_over_and_when_nobody_waits_f
     victim.hear(task(1))
     first, second = victim.executing()
     update = np.zeros(64, np.uint8)
-    victim.session.executed(TaskExecuted(first.number, 5, update, bytes(32), 0.0, 0.0), victim.now)
+    victim.session.executed(TaskExecuted(first.number, 5, update, update.data, bytes(32), 0.0, 0.0), victim.now)
     victim.hear(task(0, round=1))
-    victim.session.executed(TaskExecuted(second.number, 6, update, bytes(32), 0.0, 0.0), victim.now)
+    victim.session.executed(TaskExecuted(second.number, 6, update, update.data, bytes(32), 0.0, 0.0), victim.now)
     victim._drain()
     assert {effect.slot for effect in victim.effects if isinstance(effect, FreeUpdate)} == {5, 6}
 

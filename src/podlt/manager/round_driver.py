@@ -33,7 +33,9 @@ M = TypeVar("M", Committed, Opened)
 FAILURES = (PodltError, RuntimeError, IndexError, ValueError, MemoryError)
 """How an execution can fail."""
 
-THREADS = 2
+THREADS, LITTLE = 2, 4 * 2**20
+"""Messages are hashed and checked on so many threads, where their updates have more bytes than that: fewer are checked
+in the time that it takes to hand them over."""
 
 SAMPLE = 16
 """One answer in so many of those that this machine's own processes give is checked as if it were a stranger's: so a
@@ -248,7 +250,7 @@ class RoundDriver:
         self._listener(ev.Replaced(process=event.process, status=event.status, workers=event.workers))
 
     def _each(self, messages: Sequence[M], check: Callable[[M], object], take: Callable[[M], object]) -> None:
-        """Handles messages, hashing and checking signatures on two threads; who breaks the protocol is lost.
+        """Handles messages, hashing and checking signatures; who breaks the protocol is lost.
 
         Args:
             messages: of one process, or of one worker.
@@ -259,6 +261,8 @@ class RoundDriver:
         current: list[M] = [message for message in messages if self._is_current(message)]
         if self._engine.trusted:
             broken = _faults(current, lambda one: check(one) if self._is_sampled(one.seat) else take(one))
+        elif len(current) * self._weights.update_layout.nbytes <= LITTLE:
+            broken = _faults(current, check)
         else:
             halves = [self._threads.submit(_faults, current[i::THREADS], check) for i in range(THREADS)]
             broken = [fault for buffer in halves for fault in buffer.result()]

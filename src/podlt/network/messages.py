@@ -97,7 +97,7 @@ class Heartbeat(Message, frozen=True, tag="heartbeat"):
 
 class TaskDone(Message, frozen=True, tag="done"):
     """A worker commits to the result of a task, and sends it: `data` is the update, packed where that is shorter
-    (`blobs.sparse`). Where updates are large it is empty, and the manager asks for the update by `UploadUpdate`.
+    (`podlt.execution.sparse`). Where updates are large it is empty; the manager asks for the update by `UploadUpdate`.
 
     `update` is its digest. It is sent at once, to the manager alone, while other workers still compute: the
     manager knows who is checked anyway, so that it learns nothing by it that it could abuse.

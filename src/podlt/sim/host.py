@@ -143,7 +143,9 @@ class SimulatedExecutor:
             self._deliver(TaskNotExecuted(task.number, "simulated failure"))
         else:
             update = self._answer(task.task)
-            self._deliver(TaskExecuted(task.number, 0, update, blob_digest(update.data), 0.0, self._seconds))
+            self._deliver(
+                TaskExecuted(task.number, 0, update, update.data, blob_digest(update.data), 0.0, self._seconds)
+            )
         self._next()
 
     def _after(self, seconds: float, what: Callable[[], object]) -> None:

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 
 from podlt.crypto import blob_digest, digest
+from podlt.execution import sparse
 from podlt.network import messages as m
-from podlt.network.blobs import sparse
 from podlt.network.worker.effects import SendMessage
 from podlt.protocol.messages import Committed, Task
 from podlt.protocol.signatures import COMMITMENT

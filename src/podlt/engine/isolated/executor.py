@@ -15,7 +15,14 @@ import numpy as np
 from podlt.engine.child import ChildProcess, FrameBuffer, frame
 from podlt.engine.isolated import interface as i
 from podlt.engine.isolated import records as r
-from podlt.engine.isolated.memory import PROGRESS_BYTES, SlotMemory, examples_offset, progress_offset, stride_of
+from podlt.engine.isolated.memory import (
+    PROGRESS_BYTES,
+    SlotMemory,
+    examples_offset,
+    packed_offset,
+    progress_offset,
+    stride_of,
+)
 from podlt.engine.isolated.remembered import ConformanceCache
 from podlt.engine.shared_memory import Region
 from podlt.errors import EngineError, InvalidProofError, StorageError
@@ -100,19 +107,32 @@ class _Memory:
     """What both processes have mapped: parameters and slots."""
 
     def __init__(self, sized: r.Sized, most_examples: int, most: int, folder: Path | None) -> None:
-        self.slots = SlotMemory(stride_of(sized.update_bytes, most_examples * sized.example_bytes), most, folder)
+        examples = most_examples * sized.example_bytes
+        self.slots = SlotMemory(stride_of(sized.update_bytes, examples, sized.packed_bytes), most, folder)
         try:
             self.state = Region(progress_offset(sized.state_bytes) + PROGRESS_BYTES)
         except EngineError:
             self.slots.close()
             raise
         self.examples_at, self.sized = examples_offset(sized.update_bytes), sized
+        self._packed_at = packed_offset(sized.update_bytes, examples)
         self._progress = self.state.bytes[progress_offset(sized.state_bytes) :].view(np.uint64)
 
     @property
     def executed(self) -> int:
         """The number of the task that the process is at, or was at its end; 0 for none."""
         return int(self._progress[0])
+
+    def executed_in(self, slot: int, packed: int) -> tuple[np.ndarray, memoryview]:
+        """The update in a slot, and how it is sent.
+
+        Args:
+            slot: the slot.
+            packed: in how many bytes; 0: as it is.
+        """
+        memory = self.slots.view(slot)
+        update = memory[: self.sized.update_bytes]
+        return update, memory[self._packed_at : self._packed_at + packed].data if packed else update.data
 
     def give_to(self, process: TaskProcess) -> None:
         self._progress[0] = 0
@@ -311,8 +331,10 @@ class ChildExecutor:
         if isinstance(reply, r.RunFailed):
             memory.slots.give_back(run.slot)
             return i.TaskNotExecuted(run.number, reply.reason)
-        update = memory.slots.view(run.slot)[: memory.sized.update_bytes]
-        return i.TaskExecuted(run.number, run.slot, update, reply.digest, reply.proof, reply.compute)
+        if reply.packed > memory.sized.packed_bytes:
+            raise InvalidProofError("an update is packed in more bytes than there are")
+        update, sent = memory.executed_in(run.slot, reply.packed)
+        return i.TaskExecuted(run.number, run.slot, update, sent, reply.digest, reply.proof, reply.compute)
 
     def _ended(self, process: TaskProcess) -> list[i.ExecutionResult]:
         """A process has ended: what it executed fails, and another one goes on."""

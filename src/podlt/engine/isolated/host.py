@@ -23,7 +23,7 @@ from podlt.data.dataset import DTYPES, check_fields
 from podlt.data.field import Field
 from podlt.engine.child import FrameBuffer, frame
 from podlt.engine.isolated import records as r
-from podlt.engine.isolated.memory import PROGRESS_BYTES, Slots, examples_offset, progress_offset
+from podlt.engine.isolated.memory import PROGRESS_BYTES, Slots, examples_offset, packed_offset, progress_offset
 from podlt.engine.limits import MemoryLimit, limit_processor
 from podlt.engine.shared_memory import Region
 from podlt.errors import EngineError, InvalidProofError, PodltError
@@ -53,6 +53,7 @@ class TaskHost:
         self._emit, self._bound = emit, bound
         self._runtime: Any = None
         self._fields: Sequence[Field] = ()
+        self._packed_at = self._packed_bytes = 0
         self._state: np.ndarray = np.empty(0, np.uint8)
         self._slot: Callable[[int], np.ndarray] = lambda slot: self._state
         self._commands: Mapping[type, Callable[[Any], None]] = {
@@ -82,6 +83,7 @@ class TaskHost:
         try:
             runtime = load_runtime(command, self._bound(command.memory))
             from podlt.execution import fingerprint
+            from podlt.execution.sparse_kernels import room_for
 
             found = command.known or fingerprint.measured(runtime.arithmetic, runtime.device)
         except (PodltError, MemoryError) as error:
@@ -89,11 +91,15 @@ class TaskHost:
             self._emit(r.NotLoaded(fault=fault, reason=_reason(error)))
             return
         self._runtime, self._fields = runtime, command.execution.fields
+        most = command.execution.batch_size * runtime.example_bytes
+        self._packed_at = packed_offset(runtime.update_bytes, most)
+        self._packed_bytes = 0 if command.on_disk else room_for(runtime.update_bytes)
         self._emit(
             r.Sized(
                 state_bytes=runtime.state_bytes,
                 update_bytes=runtime.update_bytes,
                 example_bytes=runtime.example_bytes,
+                packed_bytes=self._packed_bytes,
                 arithmetic=runtime.arithmetic,
                 measured=r.KnownArithmetic(found.digest, found.differing),
             )
@@ -116,11 +122,12 @@ class TaskHost:
         from podlt.execution.worker_runtime import EXECUTION_ERRORS
 
         try:
-            done = self._execute(command)
+            done, packed = self._execute(command)
         except (*EXECUTION_ERRORS, MemoryError) as error:
             self._emit(r.RunFailed(number=command.number, reason=_reason(error)))
             return
-        self._emit(r.RunDone(number=command.number, digest=done.digest, proof=done.proof, compute=done.compute))
+        times = {"proof": done.proof, "compute": done.compute}
+        self._emit(r.RunDone(number=command.number, packed=packed, digest=done.digest, **times))
 
     def _fingerprint(self, command: r.FingerprintSlot) -> None:
         """Works out a fingerprint; of a manager that asks for what cannot be it says nothing."""
@@ -131,12 +138,17 @@ class TaskHost:
             found = self._runtime.fingerprint(memory, command.scaling, command.exponents, command.points)
             self._emit(r.SlotFingerprinted(number=command.number, fingerprint=found))
 
-    def _execute(self, command: r.RunTask) -> Any:
+    def _execute(self, command: r.RunTask) -> tuple[Any, int]:
+        """What was computed, and in how many bytes it is packed."""
+        from podlt.execution.sparse_kernels import pack
+
         if self._runtime is None:
             raise EngineError("no program is loaded")
         size, memory = self._runtime.update_bytes, self._slot(command.slot)
         examples = examples_by_field(self._fields, command.count, memory[examples_offset(size) :])
-        return self._runtime.run(command.holder, command.task, examples, memory[:size])
+        done = self._runtime.run(command.holder, command.task, examples, memory[:size])
+        room = memory[self._packed_at : self._packed_at + self._packed_bytes]
+        return done, pack(memory[:size], room)
 
 
 def load_runtime(command: r.LoadProgram, memory: int) -> Any:

@@ -95,7 +95,8 @@ class TaskExecuted(NamedTuple):
         number: of the task.
         slot: whose memory the update is in, until `FreeUpdate`.
         update: its bytes (uint8).
-        digest: of these.
+        sent: these as a message has them: packed where that is shorter.
+        digest: of the update.
         proof: seconds for checking and hashing.
         compute: seconds for the task itself.
     """
@@ -103,6 +104,7 @@ class TaskExecuted(NamedTuple):
     number: int
     slot: int
     update: np.ndarray
+    sent: memoryview
     digest: bytes
     proof: float
     compute: float

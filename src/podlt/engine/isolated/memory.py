@@ -1,5 +1,5 @@
-"""Memory that a worker's process shares with the one that executes its tasks: a slot has an update, and its
-examples."""
+"""Memory that a worker's process shares with the one that executes its tasks: a slot has an update, the examples, and
+the update as it is sent."""
 
 from __future__ import annotations
 
@@ -30,9 +30,14 @@ def examples_offset(update_bytes: int) -> int:
     return -(-update_bytes // ALIGNMENT) * ALIGNMENT
 
 
-def stride_of(update_bytes: int, examples_bytes: int) -> int:
+def packed_offset(update_bytes: int, examples_bytes: int) -> int:
+    """Where in a slot the packed update is, if it has room for that: behind the examples."""
+    return examples_offset(update_bytes) + -(-examples_bytes // ALIGNMENT) * ALIGNMENT
+
+
+def stride_of(update_bytes: int, examples_bytes: int, packed_bytes: int) -> int:
     """How many bytes a slot takes."""
-    return max(PAGE, -(-(examples_offset(update_bytes) + examples_bytes) // PAGE) * PAGE)
+    return max(PAGE, -(-(packed_offset(update_bytes, examples_bytes) + packed_bytes) // PAGE) * PAGE)
 
 
 class Slots:

@@ -113,6 +113,7 @@ class Sized(Record, frozen=True, tag="sized"):
     state_bytes: Count
     update_bytes: Count
     example_bytes: Count
+    packed_bytes: Count
     arithmetic: Annotated[str, Meta(max_length=100)]
     measured: KnownArithmetic
 
@@ -129,9 +130,10 @@ class NotLoaded(Record, frozen=True, tag="not_loaded"):
 
 
 class RunDone(Record, frozen=True, tag="done"):
-    """A task was executed; its update is in its slot."""
+    """A task was executed; its update is in its slot, and also packed in so many bytes if not 0."""
 
     number: int
+    packed: Count
     digest: Digest
     proof: Seconds
     compute: Seconds

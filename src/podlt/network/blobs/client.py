@@ -18,10 +18,10 @@ import numpy as np
 
 from podlt.crypto import SigningKey
 from podlt.errors import PodltError
+from podlt.execution import sparse
 from podlt.network.access import tokens
 from podlt.network.addresses import is_global
 from podlt.network.bandwidth import Bandwidth
-from podlt.network.blobs import sparse
 from podlt.network.blobs.https_connection import AGAIN, Answer, HttpsConnection, InsideError, Place, place_of
 from podlt.network.blobs.jobs import BadBlobError, BlobBuffer, BlobJob, TransferError
 from podlt.network.blobs.objects import fetch_objects

@@ -14,7 +14,7 @@ import numpy as np
 
 from podlt.crypto import blob_digest
 from podlt.errors import InvalidProofError, StorageError
-from podlt.network.blobs import sparse
+from podlt.execution.sparse_kernels import unpack
 from podlt.network.http import HttpConnection
 
 RESERVE = 64 * 2**20
@@ -100,7 +100,7 @@ class Upload:
         if len(came.data) != self.size:
             self.file = UploadFile(folder, self.size)
             try:
-                sparse.unpack(came.data, np.frombuffer(self.file.data, np.uint8))
+                unpack(came.data, np.frombuffer(self.file.data, np.uint8))
             except InvalidProofError:
                 return False
             finally:

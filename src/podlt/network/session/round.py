@@ -13,8 +13,8 @@ import numpy as np
 from podlt import crypto
 from podlt.engine.local import frames
 from podlt.errors import InvalidProofError
+from podlt.execution.sparse_kernels import unpack
 from podlt.network import messages as m
-from podlt.network.blobs import sparse
 from podlt.network.session.facts import LargeBlobs, Timing
 from podlt.network.session.outbox import Outbox
 from podlt.network.session.outgoing import Outgoing
@@ -189,7 +189,7 @@ class RoundInFlight:
             return None
         if not self._uploads:
             update = self.slots.view((said.seat, dealt.assignment.holder))[: self._update_bytes]
-            sparse.unpack(said.data, update)
+            unpack(said.data, update)
             if crypto.blob_digest(update.data) != said.update:
                 raise InvalidProofError("update does not match its digest")
         dealt.answer, dealt.heard, dealt.answered = said, now, now

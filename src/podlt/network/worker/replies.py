@@ -7,7 +7,6 @@ import numpy as np
 
 from podlt.engine.isolated.interface import FreeUpdate, TaskExecuted
 from podlt.network import messages as m
-from podlt.network.blobs import sparse
 from podlt.network.worker.effects import CancelTransfer, Perform
 from podlt.protocol.messages import Committed
 
@@ -41,13 +40,14 @@ class Requested:
 class _Replied:
     """A task that was executed: the message that reported it, and the update."""
 
-    __slots__ = ("done", "slot", "task", "update")
+    __slots__ = ("done", "sent", "slot", "task", "update")
 
     def __init__(self, task: bytes, done: m.TaskDone, executed: TaskExecuted) -> None:
-        self.task, self.done, self.update, self.slot = task, done, executed.update, executed.slot
+        self.task, self.done = task, done
+        self.update, self.sent, self.slot = executed.update, executed.sent, executed.slot
 
     def message(self, as_blob: bool) -> bytes:
-        return m.record(self.done, () if as_blob else sparse.parts_of(self.update))
+        return m.record(self.done, () if as_blob else (self.sent,))
 
 
 class Replies:

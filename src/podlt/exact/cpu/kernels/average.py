@@ -54,8 +54,7 @@ def _add(addresses: Array, weights: Array, start: int, scale: np.float64, total:
                 first = i * raw_units(a[v], scale) + j * raw_units(b[v], scale)
                 total[v] += first + k * raw_units(c[v], scale) + m * raw_units(d[v], scale)
         for v in range(count):
-            first = max(magnitude(a[v]), magnitude(b[v]))
-            top = max(top, max(first, max(magnitude(c[v]), magnitude(d[v]))))
+            top = max(top, max(max(magnitude(a[v]), magnitude(b[v])), max(magnitude(c[v]), magnitude(d[v]))))
         u += 4
     while u < n:
         x, weight = array_at(addresses[u] + 4 * start, count, np.float32), weights[u]

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podlt.errors import InvalidProofError
-from podlt.network.blobs.sparse import packed, unpack
+from podlt.execution.sparse import packed
+from podlt.execution.sparse_kernels import pack, room_for, unpack
 
 words = st.lists(st.sampled_from([0, 0, 0, 1, 0x80000000, 0x3F800000, 0xFFFFFFFF]), max_size=200)
 
@@ -33,7 +34,7 @@ def test_negative_zeros_are_kept() -> None:
     numbers[[3, 50]] = -0.0
     out = np.empty(400, np.uint8)
     sent = packed(numbers.view(np.uint8))
-    assert len(sent) == 13 + 8
+    assert len(sent) == 16 + 8
     unpack(sent, out)
     assert out.tobytes() == numbers.tobytes()
 
@@ -57,3 +58,27 @@ def test_an_update_that_is_cut_short_is_refused() -> None:
     for cut in (len(sent) - 4, 10, 0):
         with pytest.raises(InvalidProofError, match="no update of 4000"):
             unpack(sent[:cut], np.empty(4000, np.uint8))
+
+
+@given(words=words, rest=st.binary(max_size=3))
+def test_the_kernel_packs_as_numpy_does(words: list[int], rest: bytes) -> None:
+    update = np.frombuffer(np.array(words, "<u4").tobytes() + rest, np.uint8)
+    room = np.full(room_for(len(update)), 7, np.uint8)
+    count = pack(update, room)
+    assert (room[:count].tobytes() or update.tobytes()) == packed(update).tobytes()
+
+
+def test_nothing_is_packed_where_there_is_no_room() -> None:
+    update = np.zeros(4000, np.uint8)
+    assert pack(update, np.empty(room_for(4000), np.uint8)) == len(packed(update)) == 128
+    assert pack(update, np.empty(room_for(4000) - 1, np.uint8)) == 0
+
+
+def test_a_bit_behind_the_last_word_is_refused() -> None:
+    update = np.zeros(400, np.uint8)
+    sent = bytearray(packed(update))
+    sent[100 // 8] |= 1 << 100 % 8
+    with pytest.raises(InvalidProofError, match="no update of 400"):
+        unpack(memoryview(sent), np.empty(400, np.uint8))
+    with pytest.raises(InvalidProofError, match="no update of 400"):
+        unpack(memoryview(bytes(sent) + b"abcd"), np.empty(400, np.uint8))
