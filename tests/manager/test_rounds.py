@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -11,7 +12,7 @@ from podlt.crypto import HashChain
 from podlt.engine.local import frames
 from podlt.errors import PeerError
 from podlt.manager import events as ev
-from podlt.manager.round_driver import SAMPLE, RoundDriver
+from podlt.manager.round_driver import LITTLE, SAMPLE, RoundDriver
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import Committed
 from podlt.protocol.rules import RunState
@@ -32,8 +33,13 @@ class Recording:
         (self.taken if trusted else self.checked).append(message.seat)
 
 
-def answers(engine: Recording, count: int) -> RoundDriver:
-    driver = RoundDriver(cast(Any, engine), cast(Any, engine), cast(Any, None), cast(Any, None), ev.ignore)
+def weights_of(nbytes: int) -> Any:
+    """Of a program whose updates have so many bytes."""
+    return SimpleNamespace(update_layout=SimpleNamespace(nbytes=nbytes))
+
+
+def answers(engine: Recording, count: int, nbytes: int = 64) -> RoundDriver:
+    driver = RoundDriver(cast(Any, engine), cast(Any, engine), cast(Any, None), weights_of(nbytes), ev.ignore)
     driver._tasks = {(seat, seat): cast(Any, None) for seat in range(count)}
     committed = [Committed(seat, seat, bytes(32), bytes(64)) for seat in range(count)]
     driver._executed(
@@ -54,10 +60,11 @@ def test_of_what_a_process_of_this_machine_signed_one_in_sixteen_is_checked_agai
     assert looked_at == set(seats)
 
 
-def test_of_what_a_stranger_signed_all_is_checked() -> None:
+@pytest.mark.parametrize("nbytes", [64, LITTLE])
+def test_of_what_a_stranger_signed_all_is_checked_on_one_thread_or_two(nbytes: int) -> None:
     strange = Recording()
     strange.trusted = False
-    answers(strange, 50)
+    answers(strange, 50, nbytes)
     assert (sorted(strange.checked), strange.taken) == (list(range(50)), [])
 
 
@@ -86,7 +93,7 @@ class Saying:
 @pytest.mark.parametrize("lie", [float("nan"), float("inf"), -float("inf"), -1e300, 1e300])
 def test_seconds_that_cannot_be_are_not_added_to_what_a_round_took(lie: float) -> None:
     manager = Manager(RunState(), HashChain(bytes(32), 10), lambda: 0)
-    driver = RoundDriver(manager, cast(Any, Saying(0.5, lie, 0.25)), cast(Any, None), cast(Any, None), ev.ignore)
+    driver = RoundDriver(manager, cast(Any, Saying(0.5, lie, 0.25)), cast(Any, None), weights_of(64), ev.ignore)
     try:
         driver._pump()
     finally:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import msgspec
 
@@ -49,6 +50,7 @@ def deposit_from_the_start(stakes: Stakes, situations: Sequence[Situation], task
     """
     most = deposit_for_all(stakes, situations)
 
+    @cache
     def enough(deposit: int) -> bool:
         return is_honest(msgspec.structs.replace(stakes, deposit=float(deposit)), situations, tasks)
 
@@ -69,6 +71,7 @@ def escrow_from_the_start(stakes: Stakes, situations: Sequence[Situation], tasks
     bare = msgspec.structs.replace(stakes, deposit=0.0)
     most = min(tasks, MAX_STATES // tasks)
 
+    @cache
     def enough(escrow: int) -> bool:
         return is_honest(msgspec.structs.replace(bare, escrow=escrow), situations, tasks)
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from enum import IntEnum
+from math import inf
 
 import msgspec
 
@@ -91,6 +92,7 @@ class BestResponse:
         self.fakes: list[float] = [0.0]
         self._returned: list[list[list[float]]] = [[] for _ in range(stakes.convictions)]
         self._actions: list[list[bytes]] = []
+        self._kept = [held * stakes.reward for held in range(stakes.escrow + 1)]
         self._seen = [(each.chance, each.hazard, each.cost) for each in situations]
 
     def work_out(self) -> BestResponse:
@@ -171,13 +173,14 @@ class BestResponse:
         values = [value - honest for value in paid]
         actions = bytearray(len(values))
         after = self._convicted(layers, lives)
-        for place in range(self._first_honest(paid, after)):
-            lost, fakes_after = after[max(0, place - layer.most_owed)] if lives else after[0]
-            for bit, (chance, hazard, cost) in enumerate(self._seen):
-                saved = cost - hazard * (paid[place] - lost)
-                if saved > TINY:
+        looked_at = self._first_honest(paid, after)
+        places = [after[0]] * (looked_at if len(after) == 1 else layer.most_owed) + (after if len(after) > 1 else [])
+        for bit, (chance, hazard, cost) in enumerate(self._seen):
+            least = (cost - TINY) / hazard if hazard else inf if cost > TINY else -inf  # what is at risk is less
+            for place, (kept, (lost, fakes_after)) in enumerate(zip(paid[:looked_at], places, strict=True)):
+                if kept - lost < least:
                     actions[place] |= 1 << bit
-                    values[place] += chance * saved
+                    values[place] += chance * (cost - hazard * (kept - lost))
                     more = fakes_after - fakes_before[min(place + 1, len(paid) - 1)]
                     fakes[place] += chance * (1 + hazard * more)
         return _Step(values, fakes, actions)
@@ -209,8 +212,11 @@ class BestResponse:
         best = max(ways)
         if not lives:
             return [best]
-        values, fakes = layers[lives - 1].values[-1], layers[lives - 1].fakes[-1]
-        return [max(best, (values[h] - stakes.deposit, fakes[h])) for h in range(stakes.escrow + 1)]
+        back, found, (most, _) = layers[lives - 1], list[tuple[float, float]](), best
+        for value, fakes in zip(back.values[-1][: stakes.escrow + 1], back.fakes[-1], strict=False):
+            returned = value - stakes.deposit
+            found.append(best if returned < most else max(best, (returned, fakes)))
+        return found
 
     def _move(self, step: _Step, fresh: _Step, layer: _Layer, left: int) -> None:
         """Puts leaving in place of working where it pays more."""
@@ -225,13 +231,17 @@ class BestResponse:
         if left > stakes.escrow > 0:  # paid after that many rounds: back with nothing in escrow
             value, count = layer.with_none(left - stakes.escrow)
             ways.append((value - stakes.deposit, count, Action.RETURN))
-        best = max(ways)
-        for place, working in enumerate(step.values):
-            held = place - layer.most_owed
-            value, count, action = best if held >= 0 else for_good
-            moved = stakes.deposit + value + max(0, held) * stakes.reward
-            if moved > working + TINY:
-                step.values[place], step.fakes[place], step.actions[place] = moved, count, action
+        owed = layer.most_owed
+        self._leave(step, range(owed), [0.0] * owed, for_good)
+        self._leave(step, range(owed, len(step.values)), self._kept, max(ways))
+
+    def _leave(self, step: _Step, places: range, kept: list[float], way: tuple[float, float, Action]) -> None:
+        """Puts a way of leaving in place of working where it pays more; what is in escrow is kept."""
+        value, count, action = way
+        gained = self.stakes.deposit + value
+        for place, extra, working in zip(places, kept, step.values[places.start : places.stop], strict=True):
+            if gained + extra > working + TINY:
+                step.values[place], step.fakes[place], step.actions[place] = gained + extra, count, action
 
 
 class _Layer:
