@@ -157,13 +157,14 @@ def deal(
 ) -> Roles:
     """2.7: of workers sorted by key, `k` spares, and shards of these lengths."""
     shards = len(lengths)
+    k = k if begin["preset"] == "classic" else min(k, shards)
     all_seats = [SLOT * s + w for w in by_key for s in range(weight[w])]
     places = [all_seats[p] for p in dice.sample(len(all_seats), shards + k)]
     if begin["preset"] == "classic":
         checked = [dice.below(shards)]
         seats = {w: j if j < shards else checked[0] for j, w in enumerate(places)}
         return Roles(seats, checked, [])
-    picked = dice.sample(shards, min(k, shards))
+    picked = dice.sample(shards, k)
     checked = []
     for i, f in enumerate(picked):
         same, tries = operators[places[f] % SLOT], 0

@@ -58,16 +58,17 @@ def deal(dice: Dice, options: RuleOptions, roster: Roster, spares: int, shards: 
         dice: `round_dice`.
         options: of the run.
         roster: its order is that of the keys (numbers are the manager's choice), as it was when the round opened.
-        spares: how many seats repeat a shard.
+        spares: how many seats repeat a shard, if there are so many shards.
         shards: how many there are.
     """
+    spares = spares if options.votes else min(spares, shards)
     seats = [roster.seat_at(place) for place in dice.sample(roster.weights.total, shards + spares)]
     if options.votes:
         checked = dice.below(shards)
         return Roles(dict(zip(seats, [*range(shards), *[checked] * spares], strict=True)), [checked], [])
-    picked = dice.sample(shards, min(spares, shards))
+    picked = dice.sample(shards, spares)
     idle = _separate(dice, roster, seats, shards, picked)
-    dealt = [(seat, j) for j, seat in zip([*range(shards), *picked], seats, strict=False)]
+    dealt = [(seat, j) for j, seat in zip([*range(shards), *picked], seats, strict=True)]
     want, most = shards * options.own, options.own_most * (roster.weights.total // len(roster.order))
     more = dice.below(MILLION) < want % MILLION
     own = dice.sample(shards, min(most, shards, want // MILLION + more))

@@ -52,14 +52,16 @@ podltVerify.define("draws", function (use) {
   // 2.7: seat -> shard, the shards that are checked, and those that are the manager's own.
   function deal(dice, options, roster, spares, shards) {
     const { total } = roster.weights;
-    const drawn = dice.sample(total, shards + spares).map((place) => roster.seatAt(place));
+    const classic = options.preset === "classic";
+    const repeated = classic ? spares : Math.min(spares, shards);
+    const drawn = dice.sample(total, shards + repeated).map((place) => roster.seatAt(place));
     const seats = new Map();
-    if (options.preset === "classic") {
+    if (classic) {
       const checked = dice.below(shards);
       drawn.forEach((seat, j) => seats.set(seat, j < shards ? j : checked));
       return { seats, checked: [checked], own: [] };
     }
-    const checked = dice.sample(shards, Math.min(spares, shards));
+    const checked = dice.sample(shards, repeated);
     const idle = separate(dice, roster, drawn, shards, checked);
     for (let j = 0; j < shards; j++) seats.set(drawn[j], j);
     checked.forEach((shard, i) => idle.has(shard) || seats.set(drawn[shards + i], shard));
