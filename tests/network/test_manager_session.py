@@ -224,6 +224,13 @@ def test_whose_stand_in_is_late_as_well_is_let_go_for_a_while() -> None:
     assert [said.seconds for said in told if isinstance(said, m.Dismissed)] == [10]
 
 
+def test_where_nobody_is_heard_nobody_is_let_go_for_being_late() -> None:
+    """The network is cut: connections that end, and silence, say who is gone."""
+    run = late_by_one()
+    assert not any(isinstance(event, Lost) for event in run.passes(3.0, beating=[]))
+    assert any(isinstance(event, Lost) and "stand in" in event.reason for event in run.passes(3.0, beating=[2]))
+
+
 def test_who_was_late_before_is_waited_for_half_as_long() -> None:
     run = late_by_one()
     run.says(1, run.done(1, seat=0))

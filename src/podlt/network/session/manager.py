@@ -104,7 +104,7 @@ class ManagerSession:
         self._events: deque[Answer] = deque()
         self._late: deque[TaskLate] = deque()
         self._lost: deque[Lost] = deque()
-        self._rounds, self._in_round = 0, False
+        self._rounds, self._in_round, self._heard = 0, False, 0.0
         self.backlog = (0 if large.carries(run.update_bytes) else 2 * run.update_bytes) + BACKLOG
 
     # -- what comes in, and what goes out ----------------------------------------------------------------------------
@@ -115,7 +115,7 @@ class ManagerSession:
         peer = self._peer(key)
         if peer.strikes > MOST_STRIKES:  # it was dropped: what had come before that
             return
-        peer.heard = self._time.now
+        peer.heard = self._heard = self._time.now
         self._watch.received(key, len(raw))
         strikes, event = peer.strikes, None
         try:
@@ -153,7 +153,7 @@ class ManagerSession:
             else:
                 self._watch.wrong(key)
                 self._lose(self._peers.get(key), f"upload does not match its commitment: {error}")
-        for dealt, reason in self._round.overdue(self._time.now):
+        for dealt, reason in self._round.overdue(self._heard, self._time.now):
             (self._watch.unopened if dealt.whole else self._watch.late)(dealt.key)
             if (peer := self._peers.members.get(dealt.assignment.holder)) is not None:
                 self._lose(peer, reason)

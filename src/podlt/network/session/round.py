@@ -275,8 +275,12 @@ class RoundInFlight:
             self._miss(dealt, now)
         self._opened_at = self._asked = now
 
-    def overdue(self, now: float) -> list[tuple[InFlight, str]]:
+    def overdue(self, heard: float, now: float) -> list[tuple[InFlight, str]]:
         """Tasks whose answer is late, and why.
+
+        Args:
+            heard: when anything came last, from whomever: who is not heard where nobody is, may be cut off with all.
+            now: seconds, of the same clock.
 
         Raises:
             StorageError: updates do not come because there is no room for them here.
@@ -291,7 +295,7 @@ class RoundInFlight:
                 found.append((dealt, f"timed out: commitment not opened within {patience:.0f} s"))
             elif self._answered[seat]:
                 continue
-            elif dealt.is_late and self._is_backed_up_in_vain(dealt):
+            elif dealt.is_late and self._is_backed_up_in_vain(dealt, heard):
                 found.append((dealt, f"timed out: no answer after {taken:.1f} s, nor from who was to stand in for it"))
             elif not dealt.whole and self._uploads and dealt.answer is not None:
                 found += [(dealt, reason)] if (reason := self._too_slow(dealt, now)) else []
@@ -313,10 +317,11 @@ class RoundInFlight:
                 found.append(dealt)
         return found
 
-    def _is_backed_up_in_vain(self, dealt: InFlight) -> bool:
-        """Whether all that have the task are late, and this one had it first."""
+    def _is_backed_up_in_vain(self, dealt: InFlight, heard: float) -> bool:
+        """Whether all that have the task are late, though others were heard, and this one had it first."""
         having = self._of_seat(dealt.assignment.seat)
-        return len(having) > 1 and all(other.is_late for other in having) and having[0] is dealt
+        late = len(having) > 1 and all(other.is_late for other in having)
+        return late and having[0] is dealt and max(other.sent for other in having) < heard
 
     def _miss(self, dealt: InFlight, now: float) -> None:
         """Somebody else answered this task, and the answers are being opened."""
