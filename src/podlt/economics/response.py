@@ -92,7 +92,7 @@ class BestResponse:
         self.fakes: list[float] = [0.0]
         self._returned: list[list[list[float]]] = [[] for _ in range(stakes.convictions)]
         self._actions: list[list[bytes]] = []
-        self._kept = [held * stakes.reward for held in range(stakes.escrow + 1)]
+        self._escrowed = [held * stakes.reward for held in range(stakes.escrow + 1)]
         self._seen = [(each.chance, each.hazard, each.cost) for each in situations]
 
     def work_out(self) -> BestResponse:
@@ -177,10 +177,10 @@ class BestResponse:
         places = [after[0]] * (looked_at if len(after) == 1 else layer.most_owed) + (after if len(after) > 1 else [])
         for bit, (chance, hazard, cost) in enumerate(self._seen):
             least = (cost - TINY) / hazard if hazard else inf if cost > TINY else -inf  # what is at risk is less
-            for place, (kept, (lost, fakes_after)) in enumerate(zip(paid[:looked_at], places, strict=True)):
-                if kept - lost < least:
+            for place, (held, (lost, fakes_after)) in enumerate(zip(paid[:looked_at], places, strict=True)):
+                if held - lost < least:
                     actions[place] |= 1 << bit
-                    values[place] += chance * (cost - hazard * (kept - lost))
+                    values[place] += chance * (cost - hazard * (held - lost))
                     more = fakes_after - fakes_before[min(place + 1, len(paid) - 1)]
                     fakes[place] += chance * (1 + hazard * more)
         return _Step(values, fakes, actions)
@@ -233,13 +233,13 @@ class BestResponse:
             ways.append((value - stakes.deposit, count, Action.RETURN))
         owed = layer.most_owed
         self._leave(step, range(owed), [0.0] * owed, for_good)
-        self._leave(step, range(owed, len(step.values)), self._kept, max(ways))
+        self._leave(step, range(owed, len(step.values)), self._escrowed, max(ways))
 
-    def _leave(self, step: _Step, places: range, kept: list[float], way: tuple[float, float, Action]) -> None:
+    def _leave(self, step: _Step, places: range, escrowed: list[float], way: tuple[float, float, Action]) -> None:
         """Puts a way of leaving in place of working where it pays more; what is in escrow is kept."""
         value, count, action = way
         gained = self.stakes.deposit + value
-        for place, extra, working in zip(places, kept, step.values[places.start : places.stop], strict=True):
+        for place, extra, working in zip(places, escrowed, step.values[places.start : places.stop], strict=True):
             if gained + extra > working + TINY:
                 step.values[place], step.fakes[place], step.actions[place] = gained + extra, count, action
 
