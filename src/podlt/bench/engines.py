@@ -1,7 +1,7 @@
 """Workers on other machines against the engine `local`: the same rounds over 50 workers, interleaved, in one run.
 
 Locally the workers are in as many processes as there are cores, with shared memory. Over the network they are in
-five processes of `podlt worker`, each with one TLS connection, on this machine's loopback.
+six processes of `podlt worker`, each with one TLS connection, on this machine's loopback.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from podlt.engine.interface import Job
 from podlt.extras import needed_by
 from podlt.manager.loop import Trainer
 
-PROCESSES = 5
+PROCESSES = 6
 LOCAL, NETWORK = "local", "network"
 
 
