@@ -95,7 +95,7 @@ def test_a_step_of_unknown_length_has_no_time_that_is_left() -> None:
         assert bar.tasks[0].fields["left"] == "0:00:04 left"
 
 
-@pytest.mark.parametrize("width", [50, 60, 80, 100, 140])
+@pytest.mark.parametrize("width", [50, 60, 80, 100, 120, 140])
 def test_the_round_is_never_what_a_narrow_terminal_leaves_out(width: int) -> None:
     out = io.StringIO()
     with progress_bar(Console(file=out, width=width, force_terminal=True)) as listen:

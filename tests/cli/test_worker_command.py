@@ -58,7 +58,7 @@ def test_every_event_is_one_line_for_people_and_for_programs() -> None:
 @pytest.mark.parametrize(
     ("why", "said"),
     [
-        ("[Errno 111] Connect call failed ('10.0.0.1', 4222)", "cannot be reached"),
+        ("[Errno 111] Connect call failed ('10.0.0.1', 4222)", "cannot be reached (is the manager running"),
         ("Cannot connect to host 10.0.0.1:443 ssl:<ssl.SSLContext object> [Connect call failed]", "cannot be reached"),
         ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate", "another certificate"),
         ("something new", "something new"),

@@ -19,7 +19,7 @@ from podlt.progress.text import write_text
 EVERY = 5.0
 """Seconds between plain lines."""
 
-NARROW = 100
+NARROW = 120
 """Columns below which a bar shows the round, the loss and the time that is left only."""
 
 WINDOW = 20
