@@ -48,9 +48,11 @@ def test_fields_change_and_nothing_else_does() -> None:
         ({"training.epoch": 1}, "no field 'training.epoch'; the nearest is training.epochs"),
         ({"trainings.epochs": 1}, "the nearest is training.epochs"),
         ({"lr": 1}, "no field 'lr'"),
-        ({"training.epochs": "two"}, r"--set: Expected `int`, got `str` - at `\$.training.epochs`"),
-        ({"training.workers": 0}, r"--set: Expected `int` >= 1 - at `\$.training.workers`"),
+        ({"training.epochs": "two"}, "--set: training.epochs: expected a whole number, got a text"),
+        ({"training.workers": 0}, "--set: training.workers: expected a whole number >= 1"),
         ({"optimizer.lr.x": 2}, "lr is a value, not a table"),
+        ({"data.missing": "average"}, "data.missing: expected one of error, drop, mean, category, got 'average'"),
+        ({"data.size": [3]}, "data.size: expected a list of length 2, got 1"),
     ],
 )
 def test_a_field_that_is_not_there_is_refused_with_the_nearest(changes: dict[str, Any], said: str) -> None:

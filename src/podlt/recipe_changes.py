@@ -17,7 +17,7 @@ from podlt.recipe import Recipe
 EXAMPLES = {"--set": "training.epochs=3", "--arg": "hidden=64"}
 """Options that take NAME=VALUE -> an example, for errors."""
 
-_WORD = re.compile(r"[A-Za-z_][\w./:@-]*")
+_WORD = re.compile(r"@?[A-Za-z_][\w./:@-]*")
 
 
 def read_changes(assignments: Iterable[str], option: str = "--set") -> dict[str, Any]:

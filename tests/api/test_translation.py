@@ -279,8 +279,10 @@ def test_a_call_makes_the_recipe_that_a_file_would_say(recipe: Recipe) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"epoch": 3}, "unknown field `epoch`"),
-        ({"training": {"batch": 3}}, "unknown field `batch`"),
+        ({"epoch": 3}, "there is no argument epoch; was epochs meant"),
+        ({"worker": 3}, "there is no argument worker; was workers meant"),
+        ({"scheduler": "cosine"}, "there is no argument scheduler: the rate follows the optimizer's schedule"),
+        ({"training": {"batch": 3}}, r"the field batch of \[training\] is none that a recipe has"),
         ({"workers": 2, "protocol": {"preset": "classic"}}, "expected at least 3"),
         ({"workers": 0}, "workers"),
         ({"optimizer": {"lr": torch.ones(1)}}, "recipe: "),

@@ -379,3 +379,9 @@ def test_the_report_of_a_spoilt_run_says_which_claims_fail(podlt: Podlt, run: Pa
     outcomes = claims_of(run / "report.html")
     assert outcomes[Claim.DOCUMENTS] == "fails" and outcomes[Claim.TERMS] == "not checked"
     assert list(outcomes.values()).count("fails") == 1
+
+
+def test_lines_that_are_not_for_a_terminal_end_where_their_text_does(podlt: Podlt, run: Path) -> None:
+    for words in (("verify",), ("show",), ("show", "round", "1"), ("ledger",)):
+        outcome = podlt(words[0], run, *words[1:])
+        assert outcome.out and [line for line in outcome.out.splitlines() if line != line.rstrip()] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 
+import msgspec
 import pytest
 from rich.console import Console
 from rich.progress import Progress
@@ -12,7 +13,7 @@ from rich.progress import Progress
 from podlt.cli.run_output import listener
 from podlt.manager import events as ev
 from podlt.manager.events import metrics_text
-from podlt.progress.terminal import EVERY, Bar, PlainLines, RecentRounds
+from podlt.progress.terminal import EVERY, Bar, PlainLines, RecentRounds, progress_bar
 
 
 def round_done(number: int, *, loss: float = 1.0, seconds: float = 0.5) -> ev.RoundDone:
@@ -41,7 +42,7 @@ def test_plain_lines_come_every_few_seconds_and_news_at_once() -> None:
     listen(round_done(1, loss=3.0))
     listen(round_done(2))
     assert len(lines) == 3
-    assert lines[-1] == "round 2/10  epoch 1  loss 2.0000  200 examples/s  9 workers  1 convicted  4 s left"
+    assert lines[-1] == "2/10 rounds  epoch 1  loss 2.0000  200 examples/s  9 workers  1 convicted  4 s left"
 
 
 def test_a_long_preparation_is_named_once() -> None:
@@ -79,8 +80,42 @@ def test_the_bar_says_that_a_wait_is_over() -> None:
         listen = Bar(bar, bar.add_task("", total=None, facts=""))
         for event in (STARTED, round_done(0), ev.Waiting(workers=2, wanted=3), ev.Gathered(workers=3)):
             listen(event)
-        assert bar.tasks[0].description == "3 workers are there"
+        assert bar.tasks[0].description == "3 workers there"
         assert (bar.tasks[0].completed, bar.tasks[0].total) == (1, 10)
+
+
+def test_a_step_of_unknown_length_has_no_time_that_is_left() -> None:
+    with Progress("{task.description} {task.fields[left]}", console=Console(file=io.StringIO())) as bar:
+        listen = Bar(bar, bar.add_task("", total=None, facts="", left=""))
+        listen(ev.Preparing(what="reading", done=3, total=4))
+        assert bar.tasks[0].total == 4
+        listen(ev.Preparing(what="capturing", done=0, total=0))
+        assert bar.tasks[0].total is None and bar.tasks[0].fields["left"] == ""
+        listen(round_done(1))
+        assert bar.tasks[0].fields["left"] == "0:00:04 left"
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 100, 120, 140])
+def test_the_round_is_never_what_a_narrow_terminal_leaves_out(width: int) -> None:
+    out = io.StringIO()
+    with progress_bar(Console(file=out, width=width, force_terminal=True)) as listen:
+        listen(STARTED)
+        listen(round_done(1))
+    assert "epoch 1, 2/10 rounds" in out.getvalue() and "4 left" in out.getvalue()
+
+
+def test_it_is_said_once_that_nothing_is_compared_any_more() -> None:
+    lines: list[str] = []
+    listen = PlainLines(lines.append, lambda: 0.0)
+    listen(STARTED)
+    for number, workers in enumerate((2, 2, 1, 1)):
+        listen(msgspec.structs.replace(round_done(number), workers=workers))
+    assert [line for line in lines if "nothing is compared" in line] == [
+        "round 2: one worker is left: nothing is compared with another's until more are there"
+    ]
+    listen = PlainLines(alone := [], lambda: 0.0)  # a run of one worker says so before it begins
+    listen(msgspec.structs.replace(round_done(0), workers=1))
+    assert alone == []
 
 
 def test_json_is_one_document_a_line_and_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,7 +116,7 @@ def test_without_receipts_or_a_log_there_is_nothing_to_compare(podlt: Podlt, the
 def test_the_status_is_what_the_ledger_says_the_deposit_too(podlt: Podlt, theirs: Path, folder: Path) -> None:
     account = read_history(theirs).state.ledger.accounts[1]
     out = podlt("worker", "status", "--folder", folder).out
-    assert f"{account.vested:,} credits earned" in out and "deposit 0 held, 25 returned, 0 seized" in out
+    assert f"{account.vested:,} credits vested" in out and "deposit 0 held, 25 returned, 0 seized" in out
     (worker,) = json.loads(podlt("worker", "status", "--folder", folder, "--json").out)["workers"].values()
     rows = json.loads(podlt("ledger", theirs, "--json").out)["workers"]
     for name in ("pending", "vested", "forfeited", "deposit", "returned", "seized"):

@@ -51,14 +51,14 @@ def test_every_event_is_one_line_for_people_and_for_programs() -> None:
     ]
     for event in events:
         assert "\n" not in str(event) and json.loads(msgspec.json.encode(event))["event"] == event.name
-    assert "10 credits earned, 2 pending" in str(events[8])
-    assert str(events[-1]) == "the run is complete; 3 tasks done in 1 h 2 min, 12 credits earned, 1 forfeited"
+    assert "10 credits vested, 2 pending" in str(events[8])
+    assert str(events[-1]) == "the run is complete; 3 tasks done in 1 h 2 min, 12 credits vested, 1 forfeited"
 
 
 @pytest.mark.parametrize(
     ("why", "said"),
     [
-        ("[Errno 111] Connect call failed ('10.0.0.1', 4222)", "cannot be reached"),
+        ("[Errno 111] Connect call failed ('10.0.0.1', 4222)", "cannot be reached (is the manager running"),
         ("Cannot connect to host 10.0.0.1:443 ssl:<ssl.SSLContext object> [Connect call failed]", "cannot be reached"),
         ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate", "another certificate"),
         ("something new", "something new"),
@@ -100,7 +100,7 @@ def test_a_time_to_leave_is_a_clock_a_date_or_a_span() -> None:
     [
         (
             ("no-such-file",),
-            "no-such-file: expected an invitation: its code (HOST:PORT/...)",
+            "no-such-file: no such file is here; expected an invitation: its code (HOST:PORT/...)",
         ),
         (("odlt1-" + "A" * 600,), "expected an invitation: its code"),
         (("podlt1-abc",), "damaged, or not copied completely"),
@@ -147,7 +147,7 @@ def test_a_worker_tells_people_and_programs_what_it_does_and_who_is_not_let_in_h
         "joined as",
     ):
         assert part in text, part
-    assert "credits earned" in text and "leaves at" in text and "the run is complete" in text
+    assert "credits vested" in text and "leaves at" in text and "the run is complete" in text
     events = [json.loads(line) for line in lines]
     names = [event["event"] for event in events]
     assert names[0] == "key_made" and names[-1] == "ended" and names.count("joined") == 2
@@ -171,7 +171,7 @@ def test_a_worker_that_wants_more_than_the_run_pays_sees_the_terms_and_signs_not
         stage.start_worker("b", "--least-reward", 2, "--json")
         assert stage.workers["a"].end(90) == 2 and stage.workers["b"].end(90) == 2
         text, lines = stage.workers["a"].text, stage.workers["b"].text.splitlines()
-    for part in ("1 credits an example", "a log that anybody may read", "did not join: it pays 1 credits an example"):
+    for part in ("1 credit an example", "a log that anybody may read", "did not join: it pays 1 credit an example"):
         assert part in text, part
     assert "signed to join" not in text and "nothing was signed" in text and "Traceback" not in text
     events = [json.loads(line) for line in lines if line.startswith("{")]

@@ -48,9 +48,9 @@ def test_a_live_run_is_seen_round_by_round_and_its_cheaters_with_their_evidence(
     with growing_run(run) as world, shown(run) as server:
         page = opened(server.url).page
         advance(world, run, 5)
-        page.get_by_text("round 5 ·").wait_for()
+        page.get_by_text("5 rounds ·").wait_for()
         advance(world, run, 60)
-        page.get_by_text("round 65 ·").wait_for()
+        page.get_by_text("65 rounds ·").wait_for()
         for number in CHEATERS:
             page.get_by_role("button", name=f"worker {number} convicted").first.wait_for()
         page.get_by_role("button", name=f"worker {CHEATERS[0]} convicted").first.click()
@@ -98,11 +98,11 @@ def test_a_page_whose_server_was_away_goes_on(opened: Open, tmp_path: Path) -> N
         with shown(run) as server:
             port, found = server.port, opened(server.url)
             page = found.page
-            page.get_by_text("round 10 ·").wait_for()
+            page.get_by_text("10 rounds ·").wait_for()
         page.get_by_text("connection lost").wait_for()
         advance(world, run, 10)
         with shown(run, port):
-            page.get_by_text("round 20 ·").wait_for(timeout=20_000)
+            page.get_by_text("20 rounds ·").wait_for(timeout=20_000)
             assert not page.get_by_text("connection lost").is_visible()
         found.faults.clear()  # what a browser says of a server that is away
 
@@ -187,6 +187,19 @@ def test_a_thousand_workers_and_rounds_are_drawn_and_gone_back_to(opened: Open, 
     page.get_by_role("heading", name="Round 0 ").wait_for()
     page.get_by_role("link", name="Workers").click()
     page.locator("tbody tr").nth(999).wait_for()
+
+
+def test_a_figure_of_ones_own_is_no_percentage(opened: Open, tmp_path: Path) -> None:
+    messages = synthetic(4, 3)
+    own = {"accuracy": 0.5, "cost": 0.615}
+    messages += [{"t": "measure", "r": number, "ep": number, "at": 9, "m": own} for number in range(2)]
+    for name, metrics, shown_as in (("own", own, "0.6150"), ("shares", {"accuracy": 0.615}, "61.50%")):
+        path = tmp_path / f"{name}.html"
+        told = [{**message, "m": metrics} if message["t"] == "measure" else message for message in messages]
+        path.write_text(report_page(name, told), encoding="utf-8")
+        card = opened(file_url(path)).page.locator("section.card", has_text="Test figures").first
+        card.get_by_text(shown_as).first.wait_for()
+        assert "61.50%" not in card.inner_text() or name == "shares"
 
 
 def test_nothing_is_wider_than_a_phone(opened: Open, finished: Path) -> None:

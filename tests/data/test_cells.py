@@ -275,6 +275,13 @@ def test_of_many_faults_the_first_twenty_are_shown_and_the_rest_counted(ready):
     assert report[0].endswith("(the first of 50 faults)") and report[20] == "  and 30 more" and len(report) == 22
 
 
+def test_many_faults_of_one_kind_do_not_hide_another(ready):
+    with pytest.raises(DataError) as caught:
+        ready("a,b,y\n" + "x,1,p\n" * 50 + "1,,q\n")
+    report = str(caught.value)
+    assert "(the first of 51 faults)" in report and "line 52: column 'b': expected a number, got ''" in report
+
+
 def test_faults_of_jsonl_and_of_bytes_that_are_no_text_are_in_the_report_too(ready):
     with pytest.raises(DataError, match=r"line 2: expected a JSON object.*\n  line 3: column 'x': expected a number"):
         ready('{"x": 1, "y": 1}\n[]\n{"x": "u", "y": 0}\n', suffix=".jsonl")

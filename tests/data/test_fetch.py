@@ -85,6 +85,8 @@ def test_what_is_kept_is_not_fetched_again_unless_it_was_changed(registry, tmp_p
         ([("package/data/y", CONTENT)], {}, "expected package/data/x in the archive"),
         ([("package/data/x", None)], {}, "package/data/x is not a regular file"),
         ([], {"script": "echo no such package >&2; exit 1"}, "npm pack .* failed: no such package"),
+        ([], {"script": "echo getaddrinfo ENOTFOUND x >&2; exit 1"}, "npm did not reach its server: is this machine"),
+        ([], {"script": "exit 1"}, "failed: no message; npm did not reach its server"),
         ([], {"script": "true"}, "expected one archive, got 0"),
     ],
 )

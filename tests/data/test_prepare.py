@@ -194,7 +194,7 @@ RACE = """
         (DataSpec("data.npz", test="t.csv", inputs=("x",)), UsageError, "expected a .npz file as test"),
         (DataSpec("data.npz", test="t.npz", test_fraction=0.1), UsageError, "only one of test and test_fraction"),
         (DataSpec("data.npz", test="t.npz", inputs=("x",)), DataError, "t.npz: no such file"),
-        (DataSpec("data.npz", inputs=("x",), limit=-1), UsageError, "data: Expected `int` >= 1 .*limit"),
+        (DataSpec("data.npz", inputs=("x",), limit=-1), UsageError, "data: limit: expected a whole number >= 1"),
         (DataSpec("data.npz", inputs=("x",), classes=("a", "a")), UsageError, "expected different names as classes"),
     ],
 )

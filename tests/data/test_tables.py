@@ -129,6 +129,7 @@ FAULTS = [
     ("", {}, "got an empty file"),
     (csv_of(ROWS, ("age", "colour", "age", "bought")), {}, "line 1: .*'age' twice"),
     (csv_of(ROWS), {"label": "sold"}, "expected a column 'sold', got age, colour, size, bought"),
+    (csv_of(ROWS), {"label": "bougt"}, "expected a column 'bougt', got .*; was 'bought' meant"),
     (csv_of(ROWS), {"drop": (4,)}, "expected a column 4"),
     (csv_of(ROWS) + '1,"red', {}, "line 6: malformed"),
     (csv_of(ROWS).encode() + b"1,\xff,2,no\n", {}, "line 6: expected UTF-8, got byte 0xff"),

@@ -67,8 +67,9 @@ def test_json_has_each_need_with_its_fix(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.slow
 def test_the_golden_vectors_are_computed(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = call(capsys, "--for", "worker")
+    code, out, err = call(capsys, "--for", "worker")
     assert code == 0 and "the bits of every other machine" in out
+    assert err == "checking: arithmetic (compiled at its first use here: a minute or two of processor time) ...\n"
 
 
 def test_what_is_no_role_or_place_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

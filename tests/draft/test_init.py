@@ -131,6 +131,30 @@ def test_a_model_of_ones_own_is_called_with_what_the_data_say(folder: Path) -> N
     assert call("other.toml", *given, "--arg", "numeric_columns=3") == 2 and not Path("other.toml").exists()
 
 
+def test_a_model_may_ask_for_the_width_of_an_input_by_its_name_and_for_what_the_data_say(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table(folder / "people.csv", PEOPLE, people())
+    Path("widths_net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, numeric, classes, sizes):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Linear(numeric, classes)\n"
+        "        self.tables = nn.ModuleList(nn.Embedding(n, 2) for n in sizes)\n"
+        "    def forward(self, numeric, category):\n"
+        "        return self.layer(numeric)\n"
+    )
+    given = ["--data", "people.csv", "--label", "income", "--model", "widths_net:Net"]
+    assert call("my.toml", *given) == 2
+    err = capsys.readouterr().err
+    assert "must be given sizes" in err and "--arg sizes=@NAME takes what the data say: @cardinalities [" in err
+    assert call("my.toml", *given, "--arg", "sizes=@cardinalities") == 0
+    args = load_recipe(Path("my.toml")).model.args
+    assert args == {"numeric": 2, "classes": 2, "sizes": "@cardinalities"}
+    assert "note: left out: id, country, note: constant, or texts of their own" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -138,6 +162,7 @@ def test_a_model_of_ones_own_is_called_with_what_the_data_say(folder: Path) -> N
         (["--data", "absent.csv"], "absent.csv: no such file"),
         (["--data", "people.csv"], "say what to predict; people.csv has: age, job, income"),
         (["--data", "people.csv", "--label", "note"], "expected one of the columns that can be predicted"),
+        (["--data", "people.csv", "--label", "incom"], "job, income; was 'income' meant?"),
         (["--data", "people.csv", "--label", "income", "--model", "absent"], "expected module:callable"),
         (["--data", "people.csv", "--label", "income", "--arg", "hidden"], "--arg hidden: expected NAME=VALUE"),
         (["--data", "people.json"], "JSON: one object a line, as .jsonl"),

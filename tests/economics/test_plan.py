@@ -31,6 +31,13 @@ KEYS: list[Literal["invited", "free"]] = ["invited", "free"]
             "91% within this run's 30",
         ),
         (
+            50,
+            EVICTS,
+            82,
+            "proof: guarded, costs 4.9%; a fake is caught with 7.7% a task, 99.9% within 87 tasks, "
+            "99.9% within this run's 82",
+        ),
+        (
             5,
             ProofOptions(preset="classic"),
             300,

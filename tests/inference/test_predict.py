@@ -86,6 +86,14 @@ def test_unknown_categories_are_counted_and_missing_columns_named(of_people: Res
         of_people.predict(write_csv(tmp_path / "less.csv", rows, ["job", "joined", "member"]))
 
 
+def test_a_column_of_identifiers_that_is_not_there_is_not_said_to_be_the_runs(
+    of_people: Result, tmp_path: Path
+) -> None:
+    new = write_csv(tmp_path / "new.csv", [["a", 30, "pilot", "2020-01-01", "true", ""]])
+    with pytest.raises(podlt.UsageError, match=r"id 'job_': expected a column of this file .*; was 'job' meant"):
+        of_people.predict(new, id="job_")
+
+
 def test_every_fault_of_a_file_is_named(of_people: Result, tmp_path: Path) -> None:
     rows = [["a", "old", "cook", "2020-01-01", "true", ""], ["b", 3, "cook", "soon", "true", ""]]
     with pytest.raises(podlt.UsageError, match=r"line 2: column 'age': expected a number, got 'old'") as caught:

@@ -232,6 +232,23 @@ def test_a_server_that_is_not_there_is_tried_and_then_named(monkeypatch: pytest.
         invitation_of(one)
 
 
+def test_a_server_that_is_not_there_is_named_at_the_first_attempt_and_only_then() -> None:
+    said: list[str] = []
+    looks: list[bool] = []
+
+    def stopping() -> bool:
+        looks.append(True)
+        return len(looks) > 40
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    assert invitation_of(code.InvitationCode("127.0.0.1", port, b"m" * 16, b"s" * 16), stopping, said.append) is None
+    assert len(said) == 1 and said[0].startswith(
+        f"https://127.0.0.1:{port}: Connection refused (is the manager running"
+    )
+    assert said[0].endswith("tried for 120 s)")
+
+
 def test_an_owner_who_wants_to_stop_is_not_kept_waiting_for_a_server() -> None:
     asked: list[bool] = []
 

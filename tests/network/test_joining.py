@@ -250,7 +250,7 @@ def test_terms_are_shown_in_words_and_too_little_pay_is_declined(tmp_path: Path)
     assert why == "it pays 3 credits an example, and --least-reward is 4"
     (event,) = desk.events
     for part in (
-        "3 credits an example", "epochs: 2 of 100 examples", "4 rounds at most", "classic", "9 entries", "pending",
+        "3 credits an example", "2 epochs of 100 examples", "4 rounds at most", "classic", "9 entries", "pending",
         "deposit", "public key", "address",
     ):  # fmt: skip
         assert part in str(event), part

@@ -96,6 +96,20 @@ def test_a_spec_that_makes_no_sense_is_refused(spec: dict[str, Any]) -> None:
         optimizer_from(spec)
 
 
+def test_a_fault_names_the_field_and_what_it_takes_in_words() -> None:
+    for spec, words in (
+        ({"lr": "fast"}, "^optimizer.lr: expected a number, got a text$"),
+        ({}, "^optimizer.lr is missing$"),
+        (
+            {"lr": 0.1, "groups": [{"match": "a", "lr": "x"}]},
+            r"^optimizer.groups\[0\].lr: expected a number, got a text$",
+        ),
+        ({"lr": 0.1, "groups": [{"match": "a", "momentun": 1}]}, r"^optimizer.groups\[0\]: .* has no option momentun$"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            optimizer_from({"name": "sgd", **spec})
+
+
 @examples(50)
 @given(st.sampled_from(["constant", "linear", "cosine"]), st.integers(0, 20), st.integers(1, 60))
 def test_a_schedule_rises_through_its_warmup_and_never_rises_again(kind: str, warmup: int, steps: int) -> None:

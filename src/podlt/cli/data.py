@@ -33,7 +33,7 @@ def fetch(source: Source) -> None:
 def describe(source: Source) -> None:
     """Say how many examples there are, what is in them, and what a recipe can take from them as "@name"."""
     from podlt.data.describe import describe as describe_prepared
-    from podlt.data.describe import precision_warnings
+    from podlt.data.describe import precision_warnings, said_of
 
     prepared, recipe = _prepare(source)
     typer.echo(describe_prepared(prepared))
@@ -41,7 +41,7 @@ def describe(source: Source) -> None:
         lost = precision_warnings(prepared.train, recipe.digits) if recipe.arithmetic == "exact" else []
         for sentence in [*(f"warning: {what}" for what in lost), *_dealt(prepared, recipe.training)]:
             typer.echo(f"  {sentence}")
-    typer.echo("  for a recipe's model.args: " + ", ".join(f"@{name}" for name in sorted(prepared.train.info)))
+    typer.echo("  for a recipe's model.args: " + said_of(prepared.train.info))
 
 
 def _dealt(prepared: Prepared, training: TrainingSpec) -> list[str]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 ROLES = ", ".join(Role)
 
+COMPILED = " (compiled at its first use here: a minute or two of processor time)"
+
 VERBS = {
     Role.TRAIN: "train",
     Role.MANAGER: "manage a run",
@@ -64,7 +66,13 @@ def doctor(
     with wait.status("looking") as status:
         if not sys.stderr.isatty():
             status.stop()
-        for each in examine(asked, lambda name: status.update(f"checking: {name}")):
+
+        def say(name: str) -> None:
+            status.update(f"checking: {name}{COMPILED if name == 'arithmetic' and arithmetic else ''}")
+            if name == "arithmetic" and arithmetic and not sys.stderr.isatty():
+                typer.echo(f"checking: {name}{COMPILED} ...", err=True)
+
+        for each in examine(asked, say):
             found.append(each)
             if not as_json:
                 _print(each, out)

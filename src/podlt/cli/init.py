@@ -145,6 +145,7 @@ def _drafted(file: Path, base: Path, source: Source, wishes: Wishes) -> list[str
         f"{file}: {prepared.train.examples:,} examples to train on, {test:,} to test on",
         f"model: {found.model}, {found.parameters:,} parameters; tried on a few examples",
         *(f"note: {note}" for note in prepared.notes),
+        *([f"note: left out: {', '.join(found.dropped)}: constant, or texts of their own"] if found.dropped else []),
         *(f"warning: {warning}" for warning in warnings_of(prepared)),
         f"next: podlt train {file}",
     ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated, Any, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -13,6 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from podlt.progress.text import printable
+
+_PADDING = re.compile(r" +(?=\n)")
 
 
 @dataclass
@@ -62,10 +65,29 @@ def options_of(context: typer.Context) -> Options:
     return context.ensure_object(Options)
 
 
+class _Trimmed:
+    """A text file whose lines end where their text does: tables are padded for a terminal's eye only.
+
+    Args:
+        file: where it goes.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        """Writes whole lines, as rich prints them."""
+        return self._file.write(_PADDING.sub("", text))
+
+
 def console() -> Console:
     """Standard output: colours and boxes on a terminal, plain and unbroken lines elsewhere."""
-    wide = None if sys.stdout.isatty() else 160
-    return Console(highlight=False, width=wide)
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=160, file=cast(IO[str], _Trimmed(sys.stdout)))
 
 
 def short(digest: bytes) -> str:

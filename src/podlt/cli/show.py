@@ -95,7 +95,7 @@ def _overview(run: Path, out: Console) -> None:
         **({"operators": shown(operators_text(operators))} if operators else {}),
         "loss": f"{rounds[0].loss:.4f} -> {rounds[-1].loss:.4f}" if rounds else "nothing trained yet",
         "checks": f"{sum(len(row.agreed) for row in rounds):,} shards whose results are all the same, "
-        f"{sum(len(row.disputes) for row in rounds):,} others; the manager executed "
+        f"{sum(len(row.disputes) for row in rounds):,} in which they differed or were missing; the manager executed "
         f"{sum(len(row.executed) for row in rounds):,} itself",
         "clipped": _clipped(rounds),
         "escrow": f"{state.ledger.pending:,} credits are pending; one vests once its worker has {begin.escrow:,} "

@@ -57,18 +57,19 @@ def _facts(summary: Summary) -> dict[str, str]:
     facts = {}
     if summary.metrics:
         facts["test set"] = f"[bold]{metrics_text(summary.metrics)}[/bold] (logged; podlt audit evaluates it again)"
-    facts["rounds"] = f"{summary.rounds:,} over {summary.epochs} epochs, {summary.examples:,} examples"
+    facts["rounds"] = f"{summary.rounds:,} over {counted(summary.epochs, 'epoch')}, {summary.examples:,} examples"
     if summary.examples_per_second is not None:
         facts["time"] = (
             f"{summary.seconds:,.1f} s of rounds, {summary.examples_per_second:,.0f} examples/s ({UNPROVEN})"
         )
     facts["workers"] = (
-        f"{summary.left} of {summary.workers} left, {len(summary.convicted)} convicted, "
+        f"{summary.left} of {summary.workers} active at the end, {len(summary.convicted)} convicted, "
         f"{len(summary.evicted)} of them evicted"
-    ) + (f", {summary.withdrawn} withdrawals" if summary.withdrawn else "")
+    ) + (f", {counted(summary.withdrawn, 'withdrawal')}" if summary.withdrawn else "")
     facts["compared"] = (
-        f"{summary.proofs:,} shards whose results are all the same, {summary.disputes:,} others; the manager "
-        f"executed {summary.executed:,} itself; {summary.spare_share:.1%} of the tasks repeat another"
+        f"{counted(summary.proofs, 'shard')} whose results are all the same, {summary.disputes:,} in which "
+        f"they differed or were missing; the manager executed {summary.executed:,} itself; "
+        f"{summary.spare_share:.1%} of the tasks repeat another"
     )
     if summary.clipped:
         facts["clipped"] = f"{summary.clipped:,} updates were scaled down before they were averaged"

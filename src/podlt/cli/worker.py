@@ -256,7 +256,7 @@ def _invited(text: str, leaving: WorkingTime, tell: events.WorkerListener) -> In
     if not isinstance(given, InvitationCode):
         return given
     tell(events.StepStarted(what=f"asking {given.server} for the run"))
-    return invitation_of(given, lambda: leaving.stopping)
+    return invitation_of(given, lambda: leaving.stopping, lambda why: tell(events.LinkDown(reason=why)))
 
 
 def _left(leaving: WorkingTime, tell: events.WorkerListener) -> Any:
@@ -288,7 +288,7 @@ def _status(home: Path, *, as_json: bool) -> None:
         number = f"worker {earned.number}" if earned.number >= 0 else "not admitted yet"
         deposit = f"; deposit {earned.deposit:,} held, {earned.returned:,} returned, {earned.seized:,} seized"
         typer.echo(
-            f"  {key[:16]}  {number}: {earned.tasks:,} tasks, {earned.vested:,} credits earned, "
+            f"  {key[:16]}  {number}: {earned.tasks:,} tasks, {earned.vested:,} credits vested, "
             f"{earned.pending:,} pending, {earned.forfeited:,} forfeited"
             f"{deposit if earned.deposit or earned.returned or earned.seized else ''}"
         )

@@ -73,7 +73,7 @@ def plain(why: str) -> str:
     if "certificate" in known:
         return "the server shows another certificate than the invitation names"
     if "connect call failed" in known or "cannot connect" in known:
-        return "the server cannot be reached"
+        return "the server cannot be reached (is the manager running, and its port open?)"
     return why
 
 

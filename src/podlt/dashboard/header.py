@@ -50,12 +50,16 @@ def _size(program: Mapping[str, Any]) -> tuple[int, int]:
         return 0, 0
 
 
+def _bytes(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB" if size >= 2**20 else f"{size / 2**10:,.1f} KiB"
+
+
 def _facts(recipe: Mapping[str, Any], parameters: int, size: int) -> dict[str, str]:
     model, data = _table(recipe, "model"), _table(recipe, "data")
     training = _table(recipe, "training")
     found = {
         "Model": _call(model.get("name"), _table(model, "args")),
-        "Size": f"{parameters:,} parameters, {size / 2**20:,.1f} MiB" if parameters else "",
+        "Size": f"{parameters:,} parameters, {_bytes(size)}" if parameters else "",
         "Data": str(data.get("source") or ""),
         "Loss": _named(_table(recipe, "loss")),
         "Optimiser": _named(_table(recipe, "optimizer")),

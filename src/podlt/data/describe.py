@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,7 @@ from podlt.data.prepare import Prepared
 _SAMPLE_EXAMPLES = 2**14
 _SAMPLE_BYTES = 2**26
 _LEAVES = 2**20
+_SHORT = 40
 _UNEQUAL = 1000.0
 _STEPS = 16
 """An input that varies by fewer steps of the arithmetic is as good as lost."""
@@ -45,6 +48,12 @@ def describe(prepared: Prepared) -> str:
         f"({bytes_an_example:,} bytes an example, without names of columns)"
     )
     return "\n".join(lines)
+
+
+def said_of(info: Mapping[str, Any]) -> str:
+    """What the data say of themselves, as a recipe's arguments name it: "@name", with its value where that is short."""
+    values = ((name, json.dumps(value, ensure_ascii=False)) for name, value in sorted(info.items()))
+    return ", ".join(f"@{name} {text}" if len(text) <= _SHORT else f"@{name}" for name, text in values)
 
 
 def warnings_of(prepared: Prepared) -> list[str]:

@@ -13,7 +13,7 @@ SHOWN = 20
 
 
 class Faults:
-    """Collects what is wrong with a source's lines: the first ones word for word, all of them by number.
+    """Collects what is wrong with a source's lines: the first ones of each kind word for word, all by number.
 
     Args:
         source: the file's name, as the user gave it.
@@ -24,13 +24,16 @@ class Faults:
         self.source = source
         self._numbered = numbered
         self.count = 0
-        self._first: list[tuple[int, str]] = []
+        self._first: dict[str, list[tuple[int, str]]] = {}
         self._hints: list[str] = []
 
     def add(self, line: int, message: str) -> None:
         """Takes the fault of one line."""
         self.count += 1
-        self._first = sorted([*self._first, (line, message)], key=lambda fault: fault[0])[:SHOWN]
+        kind = message.partition(", got ")[0]
+        if kind in self._first or len(self._first) < SHOWN:
+            faults = self._first.setdefault(kind, [])
+            self._first[kind] = sorted([*faults, (line, message)], key=lambda fault: fault[0])[:SHOWN]
 
     def add_rows(self, numbers: Sequence[int], wrong: npt.NDArray[np.bool_], say: Callable[[int], str]) -> None:
         """Takes the faults of some rows.
@@ -58,12 +61,18 @@ class Faults:
         """
         if not self.count:
             return
-        line, message = self._first[0]
+        first = self._shown()
+        line, message = first[0]
         hints = "".join(f"\n  hint: {hint}" for hint in self._hints)
         if self.count == 1:
             raise DataError(self.source, line if self._numbered else None, message + hints)
-        others = "".join(f"\n  line {n}: {text}" if self._numbered else f"\n  {text}" for n, text in self._first[1:])
-        hidden = self.count - len(self._first)
+        others = "".join(f"\n  line {n}: {text}" if self._numbered else f"\n  {text}" for n, text in first[1:])
+        hidden = self.count - len(first)
         more = f"\n  and {hidden:,} more" if hidden else ""
         place = line if self._numbered else None
         raise DataError(self.source, place, f"{message} (the first of {self.count:,} faults){others}{more}{hints}")
+
+    def _shown(self) -> list[tuple[int, str]]:
+        """The faults of a report by their lines: as many of each kind, so that none of them hides another."""
+        each = max(1, SHOWN // len(self._first))
+        return sorted((fault for faults in self._first.values() for fault in faults[:each]), key=lambda fault: fault[0])

@@ -22,6 +22,18 @@ from podlt.data.writer import storing
 from podlt.errors import UsageError
 
 _TIMEOUT_S = 900
+
+_UNREACHED = (
+    "No matching distribution",  # pip's last word, also where it reached nothing
+    "name resolution",
+    "Could not resolve",
+    "ENOTFOUND",
+    "EAI_AGAIN",
+    "unreachable",
+    "onnection refused",
+    "timed out",
+)
+"""What clients say where no server answers."""
 Progress = Callable[[str, int, int | None], None]
 
 
@@ -106,6 +118,8 @@ def _run(command: list[str], folder: Path) -> None:
     if done.returncode:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         hint = "; run 'apt-get update' once, as root, for the package lists" if client == "apt-get" else ""
+        if not lines or any(sign in line for line in lines for sign in _UNREACHED):
+            hint = f"; {client} did not reach its server: is this machine connected to the Internet, or behind a proxy?"
         raise UsageError(f"{' '.join(command)} failed: {lines[-1] if lines else 'no message'}{hint}")
 
 

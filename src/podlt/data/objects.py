@@ -25,6 +25,7 @@ from podlt.data.hugging_face import class_columns, is_hugging_face, is_plain, ro
 from podlt.data.spec import DataSpec
 from podlt.data.writer import storing
 from podlt.errors import DataError, UsageError
+from podlt.recipe_faults import in_words
 
 _CHUNK_BYTES = 2**22
 _PART_KEYS = frozenset({"train", "test", "validation", "val"})
@@ -66,7 +67,7 @@ def as_source(data: Any, folder: Path | None = None, **options: Any) -> DataSpec
     try:
         return msgspec.convert({"source": str(target), **roles, **options}, DataSpec)
     except msgspec.ValidationError as error:
-        raise UsageError(f"data: {error}") from None
+        raise UsageError(f"data: {in_words(str(error), DataSpec)}") from None
 
 
 def _loaded(data: Any) -> Any:
@@ -190,7 +191,10 @@ def _npz(folder: Path, arrays: Mapping[str, Array]) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, values in arrays.items():
             if values.dtype.hasobject or values.dtype.kind not in "buif":
-                raise UsageError(f"data: {name!r}: expected numbers, got {values.dtype}; turn texts into codes first")
+                raise UsageError(
+                    f"data: {name!r}: expected numbers, got {values.dtype}; give codes instead, as by "
+                    f"numpy.unique({name}, return_inverse=True)[1], or a frame, whose texts get codes here"
+                )
             if not values.ndim:
                 raise UsageError(f"data: {name!r}: expected an array of examples, got a single number")
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:

@@ -32,6 +32,7 @@ from podlt.data.tokenizer import find_tokenizer
 from podlt.data.tokens import build_tokens
 from podlt.data.writer import storing
 from podlt.errors import DataError, InvalidProofError, StorageError, UsageError
+from podlt.recipe_faults import in_words
 
 _PARTS = frozenset({"test", "test_fraction", "validation_fraction", "seed", "limit", "test_limit"})
 _LABEL = frozenset({"label", "target", "classes", "split", "standardise"})
@@ -204,7 +205,7 @@ def _validate(spec: DataSpec) -> None:
     try:
         msgspec.convert(msgspec.to_builtins(spec), DataSpec)
     except msgspec.ValidationError as error:
-        raise UsageError(f"data: {error}") from None
+        raise UsageError(f"data: {in_words(str(error), DataSpec)}") from None
     if isinstance(spec.classes, tuple) and len(set(spec.classes)) != len(spec.classes):
         raise UsageError(f"data: expected different names as classes, got {', '.join(spec.classes)}")
 

@@ -21,7 +21,7 @@ from podlt.data.part_writers import close_writers, open_writers, write_examples
 from podlt.data.spec import Column, DataSpec
 from podlt.data.split import PART_NAMES, TEST, Split
 from podlt.data.spool import ColumnRoles, Spool
-from podlt.data.tables import Table
+from podlt.data.tables import Table, nearest
 from podlt.data.text_columns import IDS, MASK, TokenizedTable
 from podlt.data.tokenizer import TextEncoder
 from podlt.data.writer import DatasetWriter, storing
@@ -120,7 +120,8 @@ def _column(table: Table, wanted: Column) -> Column:
     found = ", ".join(map(str, table.columns[:50]))[:500]
     other = next((mark for mark in ";\t|" if len(table.columns) == 1 and mark in str(table.columns[0])), None)
     hint = f"\n  hint: delimiter = {other!r}" if other is not None else ""
-    raise DataError(table.source, None, f"expected a column {wanted!r}, got {found}{hint}")
+    near = nearest(wanted, table.columns)
+    raise DataError(table.source, None, f"expected a column {wanted!r}, got {found}{near}{hint}")
 
 
 def _spooled(

@@ -8,6 +8,7 @@ cells.py decides for all.
 from __future__ import annotations
 
 import csv
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,12 @@ MAX_LINE_BYTES = 2**24
 
 _INDEX_NAME = re.compile(r"(Unnamed: \d+)?")
 """The name of the column that pandas makes of a frame's index when it writes and reads a CSV file."""
+
+
+def nearest(wanted: Column, columns: Sequence[Column]) -> str:
+    """What may have been meant by a column that is not there; "" where nothing is like it."""
+    near = difflib.get_close_matches(str(wanted), [str(column) for column in columns], 1)
+    return f"; was {near[0]!r} meant?" if near else ""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ import msgspec
 import numpy as np
 
 from podlt.data.dataset import Dataset
+from podlt.data.describe import said_of
 from podlt.data.field import Field
 from podlt.data.prepare import Prepared
 from podlt.data.spec import DataSpec
+from podlt.data.tables import nearest
 from podlt.draft.columns import ColumnFacts
 from podlt.draft.source import ARRAYS, IMAGES, NAMED_SET, TABLE, TEXT, Source
 from podlt.errors import UsageError
@@ -75,7 +77,8 @@ def spec_of(source: Source, label: str) -> DataSpec:
         return msgspec.structs.replace(spec, **_OF_KIND[source.kind])
     if label not in source.candidates:
         known = ", ".join(source.candidates) or "none: every column is a text of its own, a date or constant"
-        raise UsageError(f"--label {label}: expected one of the columns that can be predicted: {known}")
+        near = nearest(label, source.candidates)
+        raise UsageError(f"--label {label}: expected one of the columns that can be predicted: {known}{near}")
     if source.kind == ARRAYS:
         inputs = tuple(name for name in source.arrays if name != label)
         if not inputs:
@@ -187,7 +190,7 @@ def arguments_for(parameters: Mapping[str, bool], prepared: Prepared, given: Map
     if lacking:
         raise UsageError(
             f"the model must be given {', '.join(lacking)}: say it with --arg {lacking[0]}=VALUE; an example is "
-            f"{shapes(prepared)}"
+            f"{shapes(prepared)}; --arg {lacking[0]}=@NAME takes what the data say: {said_of(prepared.train.info)}"
         )
     return {name: found[name] for name in parameters if name in found}
 
@@ -207,6 +210,7 @@ def _known_of(prepared: Prepared) -> dict[str, Any]:
     known: dict[str, Any] = {}
     if width:
         known |= dict.fromkeys(("inputs", "columns", "features", "in_features", "input_size"), width)
+    known |= {field.name: field.shape[0] for field in inputs if field.dtype == "f32" and len(field.shape) == 1}
     if classes:
         known |= dict.fromkeys(("outputs", "classes", "num_classes", "n_classes", "out_features"), classes)
     known |= {name: f"@{name}" for name in ("cardinalities", "vocabulary_size") if train.info.get(name)}

@@ -48,12 +48,14 @@ class DraftedRecipe(msgspec.Struct, frozen=True):
         model: `module:callable`.
         parameters: how many it has.
         prepared: the examples.
+        dropped: columns that are left out.
     """
 
     text: str
     model: str
     parameters: int
     prepared: Prepared
+    dropped: tuple[str, ...] = ()
 
 
 def draft(name: str, base: Path, source: Source, wishes: Wishes, progress: Progress | None = None) -> DraftedRecipe:
@@ -76,7 +78,8 @@ def draft(name: str, base: Path, source: Source, wishes: Wishes, progress: Progr
     plan = choose_plan(prepared.train.examples, wishes.workers, wishes.epochs)
     text = recipe_text(name, spec, prepared, choice, plan)
     recipe = msgspec.convert(tomllib.loads(text), Recipe)
-    return DraftedRecipe(text, choice.name, try_recipe(recipe, base, prepared), prepared)
+    dropped = tuple(map(str, spec.drop))
+    return DraftedRecipe(text, choice.name, try_recipe(recipe, base, prepared), prepared, dropped)
 
 
 def _model(suggested: ModelChoice | None, wishes: Wishes, base: Path, prepared: Prepared) -> ModelChoice:

@@ -64,7 +64,11 @@ def recipe_text(name: str, spec: DataSpec, prepared: Prepared, model: ModelChoic
         (
             "protocol",
             [
-                ("preset", "guarded", "3 % of the tasks are repeated, 2 % by the manager: podlt plan RECIPE"),
+                (
+                    "preset",
+                    "guarded",
+                    "each round at least 1 task is repeated, of many 3 %; the manager repeats 2 %: podlt plan RECIPE",
+                ),
                 ("reward", 1, "credits an example"),
             ],
         ),
@@ -91,7 +95,7 @@ def _data(spec: DataSpec, prepared: Prepared) -> list[tuple[str, Any, str]]:
         "label": f"to predict: {_listed(classes)}" if classes and spec.label is not None else "to predict",
         "categorical": "texts: a code for each value",
         "dates": "as days since 1970",
-        "drop": "constant, or different in every line",
+        "drop": "constant, or texts of their own in most lines",
         "missing": "a missing value" + (" leaves its line out" if spec.missing == "drop" else " becomes the mean"),
         "standardise": "mean 0 and deviation 1",
         "test_fraction": "held out, to test on",

@@ -37,8 +37,13 @@ def _caught(hazard: float, rounds: int) -> str:
     tasks = tasks_until(hazard)
     if tasks is None:
         return "a fake is never caught"
-    text = f"a fake is caught with {hazard:.1%} a task, 99.9% within {tasks:,} tasks"
-    return text if tasks <= rounds else f"{text}, {caught_within(hazard, rounds):.0%} within this run's {rounds:,}"
+    text = f"a fake is caught with {hazard:.1%} a task, 99.9% within {tasks:,} task{'' if tasks == 1 else 's'}"
+    return text if tasks <= rounds else f"{text}, {_share(caught_within(hazard, rounds))} within this run's {rounds:,}"
+
+
+def _share(chance: float) -> str:
+    """A chance below 99.9 %, in percent: 99.8 % are not 100 %."""
+    return f"{chance:.1%}" if chance > 0.99 else f"{chance:.0%}"
 
 
 def advice(plan: ProofPlan) -> list[str]:

@@ -14,7 +14,7 @@ from podlt.data.arrow_tables import open_table
 from podlt.data.cells import Numbers, days_of, missing_of, name_as, numbers_of
 from podlt.data.files import Files
 from podlt.data.spec import Column, DataSpec
-from podlt.data.tables import Table, TableChunk
+from podlt.data.tables import Table, TableChunk, nearest
 from podlt.errors import DataError
 from podlt.inference.description import Description
 from podlt.inference.examples import EXAMPLE, NewExamples
@@ -47,6 +47,10 @@ class TableReader:
         spec = DataSpec(files[0][0], delimiter=description.delimiter, header=header, missing=self._reading["missing"])
         self._table = open_table(spec, files)
         wanted = columns if id is None else [*columns, id]
+        if id is not None and id not in self._table.columns:
+            found = ", ".join(map(str, self._table.columns[:50]))[:500]
+            what = f"id {id!r}: expected a column of this file to name its examples by, got {found}"
+            raise DataError(self._table.source, None, what + nearest(id, self._table.columns))
         self._places = [_place(self._table, column) for column in wanted]
         self._id = id
         self._codes = [{value: code for code, value in enumerate(one["values"], 1)} for one in self._categorical]
@@ -140,4 +144,5 @@ def _place(table: Table, column: Column) -> int:
     if column in table.columns:
         return table.columns.index(column)
     found = ", ".join(map(str, table.columns[:50]))[:500]
-    raise DataError(table.source, None, f"expected a column {column!r}, as the run's data have it, got {found}")
+    near = nearest(column, table.columns)
+    raise DataError(table.source, None, f"expected a column {column!r}, as the run's data have it, got {found}{near}")

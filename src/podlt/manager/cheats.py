@@ -27,8 +27,6 @@ def choose_cheaters(specs: Sequence[str], workers: int, seed: int) -> dict[str, 
         cheating(cheat, lambda work: None, b"")
         kinds += [cheat] * int(count)
     if len(kinds) > workers:
-        raise UsageError(
-            f"--cheat: expected at most {workers} cheaters, as there are so many workers; got {len(kinds)}"
-        )
+        raise UsageError(f"cheats: expected at most {workers} cheaters, as there are so many workers; got {len(kinds)}")
     order = Dice(crypto.digest("cheaters/1", seed.to_bytes(8, "big"))).shuffle(range(workers))
     return {str(worker): kind for worker, kind in sorted(zip(order, kinds, strict=False))}

@@ -98,7 +98,10 @@ class RunDirectory:
         """
         if path.exists():
             if cls(path).has_entries():
-                raise UsageError(f"{path}: there is a run already; resume it with --resume {path}")
+                raise UsageError(
+                    f"{path}: there is a run already; resume it with --resume {path} (in Python: podlt.resume), or "
+                    "choose another directory"
+                )
             early = path.is_dir() and all(p.name in names.EARLY or p.suffix == ".part" for p in path.iterdir())
             if not early or cls(path).was_trained():
                 raise UsageError(f"{path}: there is something already, and it is no run: choose another directory")

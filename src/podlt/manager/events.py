@@ -321,8 +321,8 @@ class SharesChanged(Event, frozen=True, tag="shares"):
     @property
     def lines_for_people(self) -> list[str]:
         """It as a line."""
-        shares = [f"worker {worker} {'1/' if lv < 0 else ''}{2 ** abs(lv)}" for worker, lv in self.levels.items()]
-        return [f"round {self.round}: shares by measured speed, against the usual one: {', '.join(shares)}"]
+        shares = [f"worker {worker}: {'1/' if lv < 0 else ''}{2 ** abs(lv)}" for worker, lv in self.levels.items()]
+        return [f"round {self.round}: dealt by measured speed, in times of the usual share: {', '.join(shares)}"]
 
 
 class Finished(Event, frozen=True, tag="finished"):

@@ -19,6 +19,7 @@ import torch
 
 from podlt.errors import UsageError
 from podlt.program.schedule import finite_from_zero
+from podlt.recipe_faults import in_table
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -181,7 +182,7 @@ def local_rule(spec: Mapping[str, Any], lr: float) -> Rule:
     try:
         rule = msgspec.convert({**options, "lr": lr}, RULES[name])
     except msgspec.ValidationError as error:
-        raise UsageError(f"training.local_optimizer: {error}") from None
+        raise UsageError(in_table(str(error), RULES[name], "training.local_optimizer")) from None
     rule.check()
     return rule
 

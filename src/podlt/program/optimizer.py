@@ -14,6 +14,7 @@ from podlt.errors import UsageError
 from podlt.program.clipping import clip_coefficient
 from podlt.program.descent import RULES, Rule
 from podlt.program.schedule import Horizon, Schedule, finite_from_zero
+from podlt.recipe_faults import in_table
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -200,7 +201,7 @@ def _converted(fields: Mapping[str, Any], kind: type[S], where: str) -> S:
     try:
         return msgspec.convert(dict(fields), kind)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{where}: {error}") from None
+        raise UsageError(in_table(str(error), kind, where)) from None
 
 
 def _group(given: Mapping[str, Any], number: int, fields: Mapping[str, Any], kind: type[Rule]) -> Group:

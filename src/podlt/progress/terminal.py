@@ -6,16 +6,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from podlt.manager import events as ev
+from podlt.manager.events import counted
 from podlt.progress.text import write_text
 
 EVERY = 5.0
 """Seconds between plain lines."""
+
+NARROW = 120
+"""Columns below which a bar shows the round, the loss and the time that is left only."""
 
 WINDOW = 20
 """Rounds over which speed and loss are averaged for the eye."""
@@ -37,10 +42,15 @@ class RecentRounds:
 
     def __init__(self) -> None:
         self._recent: deque[tuple[int, float, float]] = deque(maxlen=WINDOW)
+        self._workers = 0
 
-    def add(self, event: ev.RoundDone) -> None:
-        """Takes a round into account."""
+    def add(self, event: ev.RoundDone) -> str:
+        """Takes a round into account; returns what its workers make news, if anything."""
         self._recent.append((event.examples, event.seconds, event.loss))
+        were, self._workers = self._workers, event.workers
+        if were > 1 and event.workers == 1:
+            return f"round {event.round}: one worker is left: nothing is compared with another's until more are there"
+        return ""
 
     @property
     def speed(self) -> float:
@@ -59,7 +69,8 @@ class RecentRounds:
 
     def facts(self, event: ev.RoundDone, convicted: int) -> str:
         """Loss, speed and workers after a round."""
-        return f"loss {self.loss:.4f}  {self.speed:,.0f} examples/s  {event.workers} workers  {convicted} convicted"
+        there = counted(event.workers, "worker")
+        return f"loss {self.loss:.4f}  {self.speed:,.0f} examples/s  {there}  {convicted} convicted"
 
 
 class PlainLines:
@@ -101,12 +112,13 @@ class PlainLines:
         self._convicted += 1
 
     def _round(self, event: ev.RoundDone) -> None:
-        self._recent.add(event)
+        if news := self._recent.add(event):
+            self._write(news)
         if self._clock() - self._last >= EVERY:
             self._last = self._clock()
             left = self._recent.left(event.rounds - event.round - 1)
             self._write(
-                f"round {event.round + 1}/{event.rounds}  epoch {event.epoch + 1}  "
+                f"{event.round + 1}/{counted(event.rounds, 'round')}  epoch {event.epoch + 1}  "
                 f"{self._recent.facts(event, self._convicted)}  {left:,.0f} s left"
             )
 
@@ -126,8 +138,8 @@ class Bar:
         self._handlers: ev.Handlers = {
             ev.Preparing: self._prepare,
             ev.Waiting: lambda event: self._describe(_waiting(event)),
-            ev.Gathered: lambda event: self._describe(f"{event.workers} workers are there"),
-            ev.Started: lambda event: bar.reset(task, description="training", total=event.rounds),
+            ev.Gathered: lambda event: self._describe(f"{counted(event.workers, 'worker')} there"),
+            ev.Started: lambda event: bar.reset(task, description="training", total=event.rounds, facts="", left=""),
             ev.Convicted: lambda event: self._count(),
             ev.RoundDone: self._round,
         }
@@ -145,16 +157,22 @@ class Bar:
         self._convicted += 1
 
     def _prepare(self, event: ev.Preparing) -> None:
-        self._bar.update(self._task, description=event.what, completed=event.done, total=event.total or None)
+        self._bar.update(self._task, description=event.what, completed=event.done, left="")
+        shown = next(each for each in self._bar.tasks if each.id == self._task)
+        shown.total = event.total or None  # `update` takes None for what was before
 
     def _round(self, event: ev.RoundDone) -> None:
-        self._recent.add(event)
+        if news := self._recent.add(event):
+            self._bar.console.print(news, style="yellow")
+        is_narrow = self._bar.console.width < NARROW
+        left = timedelta(seconds=round(self._recent.left(event.rounds - event.round - 1)))
         self._bar.update(
             self._task,
-            description=f"epoch {event.epoch + 1}, round {event.round + 1}/{event.rounds}",
+            description=f"epoch {event.epoch + 1}, {event.round + 1}/{counted(event.rounds, 'round')}",
             completed=event.round + 1,
             total=event.rounds,
-            facts=self._recent.facts(event, self._convicted),
+            facts=f"loss {self._recent.loss:.4f}" if is_narrow else self._recent.facts(event, self._convicted),
+            left=f"{left} left",
         )
 
 
@@ -165,17 +183,16 @@ def progress_bar(console: Console) -> Iterator[ev.Listener]:
     Args:
         console: a terminal.
     """
+    wide = (BarColumn(bar_width=None), TimeElapsedColumn()) if console.width >= NARROW else ()
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
+        *wide,
         TextColumn("{task.fields[facts]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
     )
     with Progress(*columns, console=console, refresh_per_second=8) as bar:
-        yield Bar(bar, bar.add_task("starting", total=None, facts=""))
+        yield Bar(bar, bar.add_task("starting", total=None, facts="", left=""))
 
 
 def _waiting(event: ev.Waiting) -> str:

@@ -16,9 +16,10 @@ def rules_text(options: RuleOptions) -> str:
         return "classic: one shard of a round goes to 3 workers, and two outvote the third, which is evicted"
     checked, own = options.checked / MILLION, options.own / MILLION
     clip = f"updates beyond {options.clip} times the median are clipped" if options.clip else "nothing is clipped"
+    least = " (at least one a round)" if options.checked else ""
     return (
-        f"guarded: {checked:.3g} of the shards are executed by a second worker, {own:.3g} by the manager (at most "
-        f"{options.own_most} of a round), which decides every dispute; {clip}; a first conviction "
+        f"guarded: {checked:.3g} of the shards{least} are executed by a second worker, {own:.3g} by the manager (at "
+        f"most {options.own_most} of a round), which decides every dispute; {clip}; a first conviction "
         f"{'suspends' if options.first_fault == 'suspend' else 'evicts'}"
     )
 

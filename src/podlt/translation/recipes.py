@@ -12,11 +12,15 @@ from podlt.errors import UsageError
 from podlt.manager.modules import given_name
 from podlt.program.preparation import unwrapped
 from podlt.recipe import Recipe, check
+from podlt.recipe_faults import of_argument
 from podlt.translation.datasets import data_table
 from podlt.translation.losses import LossLike, translate_loss
 from podlt.translation.optimizers import OptimizerLike, translate_optimizer
 
 _SHORT = ("epochs", "workers", "batch_size", "seed")
+
+ARGUMENTS = (*_SHORT, "loss", "optimizer", "test", "label", "test_fraction", "metrics", "cheats", "run", "callbacks")
+"""What may have been meant by an argument of another name."""
 
 
 def recipe_of(
@@ -79,7 +83,7 @@ def recipe_of(
     try:
         recipe = msgspec.convert(_builtins(document), Recipe)
     except msgspec.ValidationError as error:
-        raise UsageError(f"recipe: {error}") from None
+        raise UsageError(of_argument(str(error), Recipe, ARGUMENTS)) from None
     check(recipe)
     return recipe
 

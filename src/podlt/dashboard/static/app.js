@@ -99,7 +99,7 @@
         progress,
         P.el("span", {
           text: [
-            data.rounds.length ? `round ${P.int(data.rounds.at(-1).r + 1)}` : "",
+            data.rounds.length ? P.plural(data.rounds.at(-1).r + 1, "round") : "",
             P.epochText(data),
             total ? P.percent(share, share < 1 ? 1 : 0) : "",
             left,

@@ -47,6 +47,7 @@
     const colours = ["second", "third", "accent", "soft"];
     return {
       x: run.measures.map((one) => one.ep + 1),
+      percent: good.every(P.isPercent),
       lines: good.map((name, place) => ({
         label: name,
         values: run.measures.map((one) => one.m[name] ?? null),

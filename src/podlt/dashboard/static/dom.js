@@ -78,7 +78,8 @@ window.podlt = {};
   P.short = (hex, count = 12) => (hex.length > count ? `${hex.slice(0, count)}…` : hex);
   P.plural = (count, noun, ending = "s") => `${P.int(count)} ${noun}${count === 1 ? "" : ending}`;
   P.isShare = (name, values) => name !== "loss" && values.every((value) => value >= 0 && value <= 1);
-  P.figure = (name, value) => (/accuracy|recall|precision|f1/i.test(name) ? P.percent(value, 2) : P.num(value));
+  P.isPercent = (name) => /accuracy|recall|precision|f1/i.test(name);
+  P.figure = (name, value) => (P.isPercent(name) ? P.percent(value, 2) : P.num(value));
 
   /** How large text is, beside that of an ordinary screen: canvases follow it. */
   P.scale = () => Math.max(1, parseFloat(getComputedStyle(document.documentElement).fontSize) / 14);

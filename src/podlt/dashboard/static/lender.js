@@ -61,8 +61,8 @@
       { key: "number", title: "worker", number: true, show: (row) => (row.number < 0 ? "–" : P.int(row.number)) },
       { key: "state", title: "state" },
       { key: "tasks", title: "tasks", number: true },
-      { key: "vested", title: "earned", number: true },
-      { key: "pending", title: "in escrow", number: true },
+      { key: "vested", title: "vested", number: true },
+      { key: "pending", title: "pending", number: true },
       { key: "forfeited", title: "forfeited", number: true },
       { key: "deposit", title: "deposit", number: true },
       { key: "upto", title: "receipts up to entry", number: true },
@@ -103,9 +103,9 @@
         stop.disabled = over || Boolean(paused?.stopping);
         P.fill(
           figures,
-          tile("earned", P.int(now?.vested ?? 0), "credits, yours for good"),
+          tile("vested", P.int(now?.vested ?? 0), "credits, yours for good"),
           tile(
-            "in escrow",
+            "pending",
             P.int(now?.pending ?? 0),
             terms ? `vests after ${terms.escrow} more tasks each` : "a conviction would forfeit it",
           ),

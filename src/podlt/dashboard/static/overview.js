@@ -9,7 +9,7 @@
       begin &&
       (begin.preset === "classic"
         ? "classic: one shard of a round goes to 3 workers, and two outvote the third"
-        : `${begin.preset}: ${P.percent(begin.checked / 1e6)} of the shards go to a second worker, ${P.percent(begin.own / 1e6)} to the manager itself; updates beyond ${begin.clip || "no"} times the median are clipped; a first conviction ${begin.first_fault === "suspend" ? "suspends" : "evicts"}`);
+        : `${begin.preset}: ${P.percent(begin.checked / 1e6)} of the shards${begin.checked ? " (at least one a round)" : ""} go to a second worker, ${P.percent(begin.own / 1e6)} to the manager itself; updates beyond ${begin.clip || "no"} times the median are clipped; a first conviction ${begin.first_fault === "suspend" ? "suspends" : "evicts"}`);
     const found = { ...(header.facts ?? {}) };
     if (begin)
       Object.assign(found, {
@@ -76,10 +76,16 @@
       click: toRound,
       note: (found) => (found.lines.length > 2 ? "training against test" : "training"),
     });
+    let inPercent = true; // unless a figure among them is none, such as a cost of one's own
     const tests = P.chart({
       title: "Test figures",
       x: "epoch",
-      value: (found, axis) => (axis ? P.percent(found, 1).replace(".0%", "%") : P.percent(found, 2)),
+      value: (found, axis) =>
+        inPercent
+          ? axis
+            ? P.percent(found, 1).replace(".0%", "%")
+            : P.percent(found, 2)
+          : P.num(found, axis ? 2 : 4),
       note: () => "as logged after each epoch",
     });
     const pace = P.chart({
@@ -142,7 +148,9 @@
             : "Rounds appear here as they are written to the log.",
         );
         loss.show(P.curves.losses(run));
-        tests.show(P.curves.shares(run));
+        const shares = P.curves.shares(run);
+        inPercent = shares.percent;
+        tests.show(shares);
         pace.show(P.curves.times(run));
         P.fill(spent, P.curves.work(run));
         for (const bar of spent.querySelectorAll("[data-share]")) bar.style.flexGrow = bar.dataset.share;

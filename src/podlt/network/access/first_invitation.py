@@ -88,8 +88,8 @@ def read_given(text: str) -> inv.Invitation | InvitationCode:
         path = Path(text)
         if len(text) > LONGEST_NAME or not _is_file(path):
             raise UsageError(
-                f"{text[:80]}: expected an invitation: its code (HOST:PORT/...), its line ({inv.PREFIX}...), or a file "
-                "with one of them"
+                f"{text[:80]}: no such file is here; expected an invitation: its code (HOST:PORT/...), its line "
+                f"({inv.PREFIX}...), or a file with one of them"
             )
         text = read_whole(path, MAX_INVITATION).decode("ascii", errors="replace")
     return invitation_code.read(text) if invitation_code.is_code(text) else inv.read(text.strip())

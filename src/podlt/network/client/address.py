@@ -22,7 +22,11 @@ TRY_SECONDS = 120.0
 AGAIN_SECONDS, LOOK_SECONDS = 2.0, 0.2
 
 
-def invitation_of(code: InvitationCode, stopping: Callable[[], bool] = lambda: False) -> inv.Invitation | None:
+def invitation_of(
+    code: InvitationCode,
+    stopping: Callable[[], bool] = lambda: False,
+    waiting: Callable[[str], object] = lambda why: None,
+) -> inv.Invitation | None:
     """The invitation that a code stands for; None if it is time to stop meanwhile.
 
     Nothing of the code is sent: what the server shows is compared with it here.
@@ -30,21 +34,27 @@ def invitation_of(code: InvitationCode, stopping: Callable[[], bool] = lambda: F
     Args:
         code: what the worker's owner got.
         stopping: whether its owner wants to stop.
+        waiting: told once, when the first attempt fails: why, and for how long it is tried again.
 
     Raises:
         UsageError: another server answers than the code is for.
         EngineError: no server answers.
     """
     end = time.monotonic() + TRY_SECONDS
+    is_first = True
     while not stopping():
         try:
             return invitation_code.completed(code, inv.read(_ask(code)))
         except (OSError, HTTPException) as error:  # ssl.SSLError is an OSError
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            fault = f"the manager cannot be reached at {code.server}: {why}; is it running, and its port open?"
             if time.monotonic() > end:
-                why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                raise EngineError(
-                    f"the manager cannot be reached at {code.server}: {why}; is it running, and its port open?"
-                ) from None
+                raise EngineError(fault) from None
+            if is_first:
+                waiting(
+                    f"{code.server}: {why} (is the manager running, and its port open? tried for {TRY_SECONDS:.0f} s)"
+                )
+                is_first = False
         _wait(AGAIN_SECONDS, stopping)
     return None
 

@@ -132,8 +132,9 @@ class RunTerms(WorkerEvent, frozen=True, tag="terms"):
     def lines_for_people(self) -> list[str]:
         """As text."""
         return [
-            f"terms of run {self.run[:16]}: {self.reward:,} credits an example that you compute; epochs: "
-            f"{self.epochs:,} of {self.examples:,} examples; {self.rounds:,} rounds at most (preset {self.preset}); "
+            f"terms of run {self.run[:16]}: {self.reward:,} credit{'s' * (self.reward != 1)} an example that you "
+            f"compute; {self.epochs:,} epoch{'s' * (self.epochs != 1)} of {self.examples:,} examples, "
+            f"{self.rounds:,} rounds at most (preset {self.preset}); "
             f"its log has {self.entries:,} entries so far",
             f"what you earn for a task is pending until you did {self.escrow:,} more, {self.escrow:,} rounds after you "
             "left, or at the run's end; whoever is convicted of another result than the task's loses what is pending "
@@ -203,7 +204,7 @@ class Totals(WorkerEvent, frozen=True):
 
     Attributes:
         tasks: done.
-        vested: credits earned for good.
+        vested: credits that are its own for good.
         pending: credits in escrow, which a conviction would forfeit.
         forfeited: credits lost.
     """
@@ -216,7 +217,7 @@ class Totals(WorkerEvent, frozen=True):
     @property
     def credits(self) -> str:
         """Credits, for people."""
-        line = f"{self.vested:,} credits earned"
+        line = f"{self.vested:,} credits vested"
         line += f", {self.pending:,} pending" if self.pending else ""
         return line + (f", {self.forfeited:,} forfeited" if self.forfeited else "")
 

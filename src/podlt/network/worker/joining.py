@@ -75,7 +75,8 @@ class Joining:
             )
         )
         if begin.reward < self._least_reward:
-            return f"it pays {begin.reward:,} credits an example, and --least-reward is {self._least_reward:,}"
+            pays = f"{begin.reward:,} credit{'s' * (begin.reward != 1)}"
+            return f"it pays {pays} an example, and --least-reward is {self._least_reward:,}"
         return ""
 
     def checked(self, setup: RunSetup, loaded: ProgramLoaded) -> None:
