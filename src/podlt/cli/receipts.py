@@ -56,7 +56,9 @@ def receipts(
     this command says that it is the same log, and not that it is sound.
 
     Examples: podlt receipts runs/theirs --evidence evidence.json
+
               podlt receipts https://example.org/theirs.podlt
+
               podlt receipts --check evidence.json
     """
     if (run is None) == (check is None):
