@@ -196,7 +196,7 @@ def _document(done: Attestation, signer: Signer) -> dict[str, object]:
 
 
 def _verification(done: Attestation, run: Path, model: Path | None, key: Path) -> str:
-    """What a reader types who has the model, the signature and the public key; a bundle has the run's own model in it."""
+    """What a reader types who has the model, the signature and the public key; a bundle has the own model in it."""
     from podlt.attestation.signing_key import PUBLIC_SUFFIX
 
     signed = [str(done.signature), "--public_key", f"{key}{PUBLIC_SUFFIX}"]
