@@ -151,14 +151,14 @@ class WorkingTime:
 
         Args:
             tell: hears what it waits for, once each time that this changes.
-            note: is told so again and again, for the status file.
+            note: is last so again and again, for the status file.
         """
-        told = ""
+        last = ""
         while self() and not self._for_good():
             doing = "paused by its owner" if self.paused else self._hours.waiting()
-            if doing != told:
+            if doing != last:
                 tell(events.StepStarted(what=doing))
-                told = doing
+                last = doing
             note(doing)
             time.sleep(0.5)
 
