@@ -151,7 +151,7 @@ class WorkingTime:
 
         Args:
             tell: hears what it waits for, once each time that this changes.
-            note: is last so again and again, for the status file.
+            note: is given the same again and again, for the status file.
         """
         last = ""
         while self() and not self._for_good():
