@@ -136,8 +136,8 @@ def _disagreements(run: Path, history: History, out: Console) -> None:
     out.print(table if found else "in every round all results that were compared were the same")
     if len(found) > LISTED:
         out.print(f"[dim]and {len(found) - LISTED} more[/dim]")
-    for outcome, reason in sorted({(verdict.outcome, verdict.reason) for _, verdict in found[:LISTED]}):
-        out.print(f"[dim]{outcome} ({reason}): {verdict_text(outcome, reason)}[/dim]", soft_wrap=True)
+    for outcome, cause in sorted({(verdict.outcome, verdict.reason) for _, verdict in found[:LISTED]}):
+        out.print(f"[dim]{outcome} ({cause}): {verdict_text(outcome, cause)}[/dim]", soft_wrap=True)
     for row in list({row.number: row for row, _ in found[:LISTED]}.values()):
         out.print(f"[dim]repeat the execution: {repeat(run, row.number)}[/dim]", soft_wrap=True)
     for number, worker, reason in history.withdrawn[:LISTED]:
