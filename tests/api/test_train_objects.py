@@ -185,6 +185,15 @@ def line() -> nn.Module:
     return module
 
 
+@pytest.mark.parametrize(
+    ("given", "says"), [([Diary], r"got Diary: give an object, Diary\(\)"), ([print], "got builtin")]
+)
+def test_what_is_no_callback_is_refused_before_anything_is_trained(given: list[Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(podlt.UsageError, match=says):
+        podlt.train(line(), arrays(), loss="cross_entropy", callbacks=given, run=tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_given_loss_is_trained_by_and_asked_for_again_at_resumption(tmp_path: Path) -> None:
     smooth, (x, y) = nn.CrossEntropyLoss(label_smoothing=0.1), arrays()
     with hosts_in_threads():
