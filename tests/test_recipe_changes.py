@@ -46,6 +46,8 @@ def test_fields_change_and_nothing_else_does() -> None:
     ("changes", "said"),
     [
         ({"training.epoch": 1}, "no field 'training.epoch'; the nearest is training.epochs"),
+        ({"seed": 1}, "no field 'seed'; there are data.seed and training.seed"),
+        ({"model.seed": 1}, "there are data.seed and training.seed"),
         ({"trainings.epochs": 1}, "the nearest is training.epochs"),
         ({"lr": 1}, "no field 'lr'"),
         ({"training.epochs": "two"}, "--set: training.epochs: expected a whole number, got a text"),

@@ -291,6 +291,7 @@ def test_the_head_of_another_run_fails(run: Path, tmp_path: Path) -> None:
     result = verify(run, jobs=1, trusted_head=other)
     assert failure_of(result) == (None, Claim.CONTINUITY)
     assert "another run's" in result.finding(Claim.CONTINUITY).why
+    assert result.finding(Claim.CONTINUITY).figure == "", "a figure beside FAILS said that it holds"
 
 
 def test_a_forked_log_does_not_contain_the_head_that_somebody_kept(run: Path, documents: Documents) -> None:

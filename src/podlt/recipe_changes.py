@@ -72,8 +72,10 @@ def _set(document: dict[str, Any], path: str, value: Any, where: str) -> None:
     parts = path.split(".")
     names = _fields()
     if path not in names and ".".join(parts[:2]) not in _tables(names) and parts[0] not in _tables(names):
-        near = get_close_matches(path, names, 1, 0.0)
-        raise UsageError(f"{where}: a recipe has no field {path!r}; the nearest is {near[0]}")
+        last = path.rpartition(".")[2]
+        near = [name for name in names if name.rpartition(".")[2] == last] or get_close_matches(path, names, 1, 0.0)
+        are = "the nearest is" if len(near) == 1 else "there are"
+        raise UsageError(f"{where}: a recipe has no field {path!r}; {are} {' and '.join(sorted(near))}")
     inner = document
     for part in parts[:-1]:
         inner = inner.setdefault(part, {})

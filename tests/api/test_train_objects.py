@@ -10,12 +10,14 @@ import pytest
 import torch
 from near_hosts import hosts_in_threads
 from object_runs import SMALL, arrays, network, train_objects
-from small_runs import seeded
+from small_runs import seeded, tiny_recipe
 from torch import nn
 
 import podlt
 from podlt.callbacks import Callback, CallbackListener, LiveRun, TensorBoard
 from podlt.manager import events as ev
+from podlt.manager.reproduction import reproduce
+from podlt.protocol.claims import Claim, Outcome
 from podlt.run_start import in_turn
 
 
@@ -183,6 +185,15 @@ def line() -> nn.Module:
     return module
 
 
+@pytest.mark.parametrize(
+    ("given", "says"), [([Diary], r"got Diary: give an object, Diary\(\)"), ([print], "got builtin")]
+)
+def test_what_is_no_callback_is_refused_before_anything_is_trained(given: list[Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(podlt.UsageError, match=says):
+        podlt.train(line(), arrays(), loss="cross_entropy", callbacks=given, run=tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_given_loss_is_trained_by_and_asked_for_again_at_resumption(tmp_path: Path) -> None:
     smooth, (x, y) = nn.CrossEntropyLoss(label_smoothing=0.1), arrays()
     with hosts_in_threads():
@@ -195,6 +206,29 @@ def test_a_given_loss_is_trained_by_and_asked_for_again_at_resumption(tmp_path: 
     first = float(smooth(line()(torch.from_numpy(x)), torch.from_numpy(y)).detach())
     assert result.history["loss"].iloc[0] == pytest.approx(first, abs=0.1)
     assert again.parameters == result.parameters
+
+
+def test_a_run_of_a_module_object_is_checked_with_the_module(tmp_path: Path) -> None:
+    with hosts_in_threads():
+        result = podlt.train(line(), arrays(), loss=nn.CrossEntropyLoss(), run=tmp_path / "run", **SMALL)
+    run = str(result.run)  # as the pages write it
+    assert podlt.verify(run).ok
+    without = podlt.audit(run, 1.0).finding(Claim.PROGRAM)
+    assert without.outcome is Outcome.NOT_CHECKED and without.remedy.endswith("--model MODULE:CALLABLE")
+    report = podlt.audit(run, 1.0, model=line())
+    assert {report.finding(claim).outcome for claim in (Claim.PROGRAM, Claim.FIGURES)} == {Outcome.HOLDS}
+    again = reproduce(run, model=line())
+    assert again.exit_code == 0 and again.program is not None and again.program.outcome is Outcome.HOLDS
+    podlt.export(run, tmp_path / "folder")
+    with pytest.raises(podlt.UsageError, match=r"an object of the Python program .* --model MODULE:CALLABLE"):
+        podlt.predict(tmp_path / "folder", arrays()[0])
+
+
+def test_a_module_is_not_taken_for_one_that_the_recipe_names(tmp_path: Path) -> None:
+    with hosts_in_threads():
+        result = podlt.train(tiny_recipe(), run=tmp_path / "run")
+    with pytest.raises(podlt.UsageError, match="the recipe names its model"):
+        podlt.audit(result.run, model=line())
 
 
 NUMBERS = {"data": {"target": "number"}}

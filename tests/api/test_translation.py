@@ -17,8 +17,9 @@ from torch.optim import SGD, Adam, AdamW, RMSprop
 from torch.utils.data import DataLoader, Subset, TensorDataset, WeightedRandomSampler
 
 from podlt.data.spec import DataSpec
-from podlt.errors import UsageError
+from podlt.errors import UnsupportedError, UsageError
 from podlt.program.losses import NAMED
+from podlt.program.step import loss_value
 from podlt.recipe import Recipe
 from podlt.translation.datasets import data_table
 from podlt.translation.losses import loss_of_recipe, translate_loss
@@ -85,6 +86,20 @@ def test_a_function_that_can_be_imported_is_named_and_a_lambda_is_given() -> Non
     assert translate_loss(squared) == (f"{__name__}:squared", None)
     own = lambda model, x, y: squared(model, x, y)  # noqa: E731
     assert translate_loss(own) == ("given:lambda", own)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "mse_loss", "binary_cross_entropy_with_logits"])
+def test_a_loss_of_torchs_functions_is_the_named_one(name: str) -> None:
+    modules = {"cross_entropy": nn.CrossEntropyLoss(), "mse_loss": nn.MSELoss()}
+    assert translate_loss(getattr(functional, name)) == translate_loss(modules.get(name, nn.BCEWithLogitsLoss()))
+
+
+def test_a_function_of_scores_and_labels_is_refused_with_what_a_loss_takes() -> None:
+    with pytest.raises(UsageError, match=r"kl_div takes scores and labels: .*\(model, \*inputs, \*labels\)"):
+        translate_loss(functional.kl_div)
+    model, x, y = nn.Linear(4, 3), torch.ones(2, 4), torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(UnsupportedError, match=r"is called with \(model, input, label\), which it does not take"):
+        loss_value(lambda scores, labels: functional.cross_entropy(scores, labels), model, [x], [y])
 
 
 def test_an_unknown_loss_is_refused_with_those_there_are() -> None:

@@ -95,6 +95,20 @@ def test_a_bundle_is_verified_in_a_browser_and_each_entry_has_its_path(checker: 
 
 
 @pytest.mark.slow
+def test_what_the_reader_types_after_the_bundle_counts(checker: Checker) -> None:
+    bundle = bundle_of(LOG, DOCUMENTS)
+    assert checker.outcomes(bundle)[Claim.MANAGER - 1] == "not checked"
+    checker.page.click(".pv-given summary")
+    checker.page.fill("#pv-key", "00" * 32)
+    checker.page.keyboard.press("Enter")
+    checker.page.wait_for_selector(f"[data-claim='{Claim.MANAGER:d}'][data-outcome='fails']")
+    assert Claim.MANAGER.title in checker.page.inner_text(".pv-first")
+    checker.page.fill("#pv-key", ENTRIES[0].manager.hex())
+    checker.page.keyboard.press("Enter")
+    checker.page.wait_for_selector(f"[data-claim='{Claim.MANAGER:d}'][data-outcome='holds']")
+
+
+@pytest.mark.slow
 def test_the_page_opens_the_first_entry_that_is_wrong(checker: Checker) -> None:
     place = place_of("pay.transfers[].amount")
     log = signed_with(place, encode(changed(ENTRIES[place], "pay.transfers[].amount")))

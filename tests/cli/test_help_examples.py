@@ -7,10 +7,12 @@ import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from console_blocks import executed, first_difference, started, steps, wait_for
 from near_hosts import audits_that_capture_once, hosts_in_threads
+from rich.text import Text
 from typer.main import get_command
 
 import podlt
@@ -50,6 +52,29 @@ LOCAL = [
 ]
 LONGER = [path for path in EXAMPLES if name_of(path) in LONG]
 NETWORK = [path for path in EXAMPLES if name_of(path) in SERVED]
+
+
+def texts_of_help() -> Iterator[tuple[str, str]]:
+    """Every text that --help shows as markup: of commands, groups, arguments and options."""
+
+    def walk(command: Any, name: str) -> Iterator[tuple[str, str]]:
+        yield name, command.help or ""
+        yield from ((f"{name} {each.name}", getattr(each, "help", None) or "") for each in command.params)
+        for word, each in getattr(command, "commands", {}).items():
+            yield from walk(each, f"{name} {word}")
+
+    return walk(get_command(build()), "podlt")
+
+
+def test_no_word_of_a_help_is_taken_for_markup() -> None:
+    meant = re.compile(r"\[/?bold\]|\\(?=\[)")
+    lost = [name for name, text in texts_of_help() if Text.from_markup(text).plain != meant.sub("", text)]
+    assert not lost
+
+
+def test_each_example_of_a_help_has_its_line() -> None:
+    joined = [name for name, text in texts_of_help() if re.search(r"\S\n *podlt ", text.partition("Example")[2])]
+    assert not joined
 
 
 def write_people(path: Path) -> None:

@@ -24,6 +24,7 @@ from podlt.report import figures
 from podlt.report.fold import open_log
 from podlt.report.history import RoundRow, read_history
 from podlt.report.summary import summarise
+from podlt.report.words import verdict_text
 
 UNASKED = {Claim.MANAGER, Claim.CONTINUITY, Claim.MODEL, Claim.WITNESSES}
 UNASKED |= {claim for claim in Claim if claim.command == "audit"}
@@ -163,6 +164,9 @@ def test_show_round_gives_both_results_with_their_signatures_and_the_command_tha
     assert len(re.findall(r"^  signature +[0-9a-f]{128}", record, re.MULTILINE)) == len(results) in (1, 2)
     assert f"worker {worker}  convicted, suspended" in record and f"convicts [{worker}]" in record
     assert verdict.accepted.hex() in record and len({*results, verdict.accepted.hex()}) == 2
+    assert verdict_text(verdict.outcome, verdict.reason) in record and "by executing the task" in record
+    overview = podlt("show", run).out
+    assert f"\n{verdict.outcome} ({verdict.reason}): {verdict_text(verdict.outcome, verdict.reason)}\n" in overview
     assert f"repeat the execution: podlt audit {run} --round {row.number}\n" in out
     assert out.count("Proof record") == len(row.agreed) + len(row.disputes)
 

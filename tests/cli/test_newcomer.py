@@ -43,6 +43,32 @@ def test_a_run_is_no_recipe_but_can_be_resumed(podlt: Podlt, run: Path) -> None:
     assert outcome.code == 2 and "a run, not a recipe" in outcome.err and "--resume" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ("data", "describe", "pets"),
+            "pets: a folder, not a recipe; if it is of data: podlt init pets.toml --data pets",
+        ),
+        (("verify", "https://example.org/x.podlt"), "an address: fetch the bundle first"),
+        (("verify", "RUN", "--head", "bytes"), "bytes: not a signed tree head"),
+        (("verify", "RUN", "--head", "nowhere"), "nowhere: cannot be read: No such file"),
+        (("show", "RUN", "rond", "1"), "'rond' is not one of"),
+        (("audit", "RUN", "--fraction", "10%"), "expected a number"),
+        (("audit", "RUN", "--round", "ten"), "expected a whole number"),
+    ],
+)
+def test_what_is_mistyped_is_said_in_plain_words(
+    words: tuple[str, ...], says: str, podlt: Podlt, run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "pets").mkdir()
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    outcome = podlt(*(run if word == "RUN" else word for word in words))
+    said = " ".join(outcome.err.replace("\u2502", " ").split())
+    assert outcome.code == 2 and says in said and "Errno" not in said
+    assert "Input should" not in said and "Value error" not in said
+
+
 def test_a_run_that_is_complete_is_not_said_to_be_resumable_by_finish(podlt: Podlt, run: Path) -> None:
     outcome = podlt("finish", run)
     assert outcome.code == 2 and "complete already" in outcome.err and "hint" not in outcome.err

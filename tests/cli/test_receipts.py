@@ -91,6 +91,15 @@ def test_the_log_that_a_worker_was_told_of_has_all_of_its_receipts(podlt: Podlt,
     assert document["receipts"] >= 3 and document["contradictions"] == [] and document["beyond"] == 0
 
 
+def test_it_says_what_the_log_has_for_its_worker(podlt: Podlt, theirs: Path, folder: Path, tmp_path: Path) -> None:
+    account = read_history(theirs).state.ledger.accounts[1]
+    outcome = podlt("receipts", theirs, "--folder", folder, "--evidence", tmp_path / "evidence.json")
+    assert "worker 1 (" in outcome.out and f"by this log: {account.vested:,} vested, 0 pending" in outcome.out
+    assert "not written" in outcome.out and not (tmp_path / "evidence.json").exists()
+    (found,) = json.loads(podlt("receipts", theirs, "--folder", folder, "--json").out)["accounts"]
+    assert (found["worker"], found["vested"]) == (1, account.vested)
+
+
 def test_another_log_convicts_its_manager_and_the_evidence_can_be_kept(
     podlt: Podlt, theirs: Path, folder: Path, tmp_path: Path
 ) -> None:
@@ -168,7 +177,8 @@ def test_a_commitment_with_a_receipt_that_the_log_lacks_convicts_its_manager(
     document = json.loads(podlt("receipts", theirs, "--folder", folder, "--json").out)
     assert document["commitments"] == {"logged": len(made.commitments), "anew": 0, "beyond": 0, "dropped": 0}
     keep(folder, run, sign_receipts(run, Bound(10**6, 0, made.commitments[:1]), key))
-    assert podlt("receipts", theirs, "--folder", folder).code == 4
+    beyond = podlt("receipts", theirs, "--folder", folder)
+    assert beyond.code == 4 and "in progress when its manager stopped" in beyond.err and "older copy" not in beyond.err
     other = msgspec.structs.replace(made.commitments[0], commitment=bytes(32))
     keep(folder, run, sign_receipts(run, Bound(made.round, 0, [other]), key))
     evidence = tmp_path / "evidence.json"

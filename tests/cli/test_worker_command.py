@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from cli_calls import Podlt
 
 from podlt.cli.worker_limits import Hours, WorkingTime, moment_of, size_of
-from podlt.cli.worker_output import plain
+from podlt.cli.worker_output import Watch, plain
 from podlt.errors import UsageError
 from podlt.network.worker import events as told
+from podlt.network.worker.books import Earned
+from podlt.network.worker.folder import lock, note_waiting, read_status
 
 
 def test_every_event_is_one_line_for_people_and_for_programs() -> None:
@@ -84,6 +89,47 @@ def test_hours_may_go_past_midnight() -> None:
     for wrong in ("22", "25-3", "8-8", "night"):
         with pytest.raises(UsageError, match="--hours"):
             Hours.parse(wrong)
+
+
+def test_who_waits_says_for_what_and_its_status_says_so_too(tmp_path: Path) -> None:
+    start = (datetime.now().hour + 2) % 24
+    leaving, said = WorkingTime(None, Hours.parse(f"{start}-{(start + 1) % 24}")), list[str]()
+    rounds = iter(["pause", "stop"])
+
+    def note(doing: str) -> None:
+        note_waiting(tmp_path, doing, "cpu")
+        status, running = read_status(tmp_path)
+        assert running and status.doing == doing
+        leaving.press(next(rounds))
+
+    leaving.wait(lambda event: said.append(str(event)), note)
+    assert f"waiting until {start:02}:00" in said[0] and said[1:] == ["paused by its owner ..."]
+    held = lock(tmp_path)  # another worker's
+    note_waiting(tmp_path, "something else", "cpu")
+    os.close(held)
+    assert read_status(tmp_path)[0].doing == "paused by its owner"
+
+
+def test_a_page_has_the_last_figures_of_a_worker_that_left() -> None:
+    books = SimpleNamespace(totals=lambda: (3, 40, 0), status=SimpleNamespace(workers={"k": Earned(tasks=7)}))
+    session, link = SimpleNamespace(books=books, doing="ended: left"), SimpleNamespace(connected=False)
+    shown = Page()
+    found = Watch(session, link, lambda event: None, 0.0, shown).ended("left", "paused by its owner")  # type: ignore[arg-type]
+    assert found.vested == 40 and [event.vested for event in shown.events] == [40]
+    assert shown.said[0]["workers"]["k"]["tasks"] == 7
+
+
+class Page:
+    """What a worker's page hears."""
+
+    def __init__(self) -> None:
+        self.events, self.said = list[Any](), list[dict[str, Any]]()
+
+    def __call__(self, event: Any) -> None:
+        self.events.append(event)
+
+    def say(self, event: dict[str, Any]) -> None:
+        self.said.append(event)
 
 
 def test_a_time_to_leave_is_a_clock_a_date_or_a_span() -> None:

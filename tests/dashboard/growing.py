@@ -1,4 +1,4 @@
-"""A simulated run with cheaters, written to its directory round by round while a page shows it."""
+"""A simulated run with cheaters, written to its directory round by round while a page shows it; and that page."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ import msgspec
 
 from podlt.canonical import to_json
 from podlt.crypto import digest
+from podlt.dashboard.claims import unchecked
+from podlt.dashboard.server import DashboardServer
+from podlt.dashboard.source import RunSource
+from podlt.dashboard.stream import MessageStream
 from podlt.recipe import ProtocolSpec
 from podlt.sim.adversaries import player_named
 from podlt.sim.players import Player
@@ -60,3 +64,15 @@ def finished_run(run: Path) -> None:
     """The same run, complete."""
     with growing_run(run) as world:
         advance(world, run, -1)
+
+
+@contextmanager
+def shown(run: Path, port: int = 0) -> Iterator[DashboardServer]:
+    """A run's page."""
+    stream = MessageStream()
+    stream.show("claims", **unchecked(str(run)))
+    source = RunSource(run, stream)
+    source.start()
+    with DashboardServer("127.0.0.1", port, "run", lambda name: stream) as server:
+        yield server
+    source.stop()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from growing import CHEATERS, advance, growing_run
+from growing import CHEATERS, advance, growing_run, shown
 
 from podlt.cli.report import write_report
 from podlt.dashboard.claims import unchecked
 from podlt.dashboard.page import report_page
 from podlt.dashboard.server import DashboardServer
-from podlt.dashboard.source import RunSource, read_messages
+from podlt.dashboard.source import read_messages
 from podlt.dashboard.stream import MessageStream
 from podlt.dashboard.watching import LenderWatch
 from podlt.store.bundle import write_bundle
@@ -25,18 +24,6 @@ pytestmark = pytest.mark.slow
 HOSTILE = "<img src=x onerror=alert(1)></script><script>window.hacked=1</script>"
 
 Open = Callable[..., Any]
-
-
-@contextmanager
-def shown(run: Path, port: int = 0) -> Iterator[DashboardServer]:
-    """A run's page."""
-    stream = MessageStream()
-    stream.show("claims", **unchecked(str(run)))
-    source = RunSource(run, stream)
-    source.start()
-    with DashboardServer("127.0.0.1", port, "run", lambda name: stream) as server:
-        yield server
-    source.stop()
 
 
 def file_url(path: Path) -> str:

@@ -43,3 +43,7 @@ def test_images_are_named_by_their_files_and_resized_to_the_runs(tmp_path: Path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(podlt.UsageError, match="expected images"):
         result.predict(tmp_path / "empty")
+    with pytest.raises(podlt.UsageError, match="there is no such file or folder"):
+        result.predict(tmp_path / "nowhere")
+    with pytest.raises(podlt.UsageError, match="the run's data are images: expected a folder of images"):
+        result.predict(tmp_path / "new" / "a.png")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -470,3 +473,27 @@ def test_the_command_prints_what_a_reader_may_conclude_and_what_not(
         assert part in text
     assert podlt(["attest", run]) == 2
     assert "--new-key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_command_that_it_prints_verifies_a_directory_and_a_bundle(
+    whole: bool, cheated: Trained, key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = cheated.result.run
+    if whole:
+        run = tmp_path / "what was sent.podlt"
+        write_bundle(cheated.result.run, run)
+    assert podlt(["attest", str(run), "--key", str(key), "--out", str(tmp_path / "signed")]) == 0
+    printed = capsys.readouterr().out.partition("verify it without podlt: ")[2]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    found = subprocess.run(
+        printed, shell=True, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    assert found.returncode == 0 and "succeeded" in found.stdout, found.stderr
+
+
+def test_a_model_that_is_not_there_and_a_public_key_are_called_so(cheated: Trained, key: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such model: podlt export"):
+        attest(cheated.result.run, load_key(key), podlt="0", model=tmp_path / "none")
+    with pytest.raises(UsageError, match="a public key"):
+        load_key(key.with_name(f"{key.name}.pub"))

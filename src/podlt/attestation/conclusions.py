@@ -36,7 +36,8 @@ def may_not_conclude(found: Verification, unbound: Sequence[str]) -> list[str]:
     sentences = []
     if unbound:
         names = ", ".join(unbound[:5]) + (", ..." if len(unbound) > 5 else "")
-        sentences.append(f"that {names} follow from the run: its log binds the parameters; these are the signer's word")
+        follow, these = ("follows", "it is") if len(unbound) == 1 else ("follow", "they are")
+        sentences.append(f"that {names} {follow} from the run: its log binds the parameters; {these} the signer's word")
     if len(found.state.workers) < 2:
         sentences.append(
             "that anybody compared results: the run had one worker. It is a record, and can be trained again: "

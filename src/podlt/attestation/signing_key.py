@@ -99,11 +99,14 @@ def load_key(path: Path) -> FileKey:
 
     if not path.is_file():
         raise UsageError(f"{path}: no such key; podlt attest --new-key {path} makes one")
+    pem = read_whole(path, _LONGEST)
+    if b"PUBLIC KEY" in pem:
+        raise UsageError(f"{path}: a public key, which verifies: sign with the private one of its pair")
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise UsageError(f"{path}: others can read this key; expected mode 0600 (chmod 600 {path})")
     expected = "expected a PEM file with an unencrypted private key of P-256, P-384 or P-521"
     try:
-        private = serialization.load_pem_private_key(read_whole(path, _LONGEST), None)
+        private = serialization.load_pem_private_key(pem, None)
     except (ValueError, TypeError) as error:  # the content itself is in no message
         raise UsageError(f"{path}: {expected} ({type(error).__name__})") from None
     if not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name not in _CURVES:

@@ -84,6 +84,8 @@ def attest(
         NotCheckedError: one was not checked.
         StorageError: a file cannot be read or written.
     """
+    if model is not None and not model.exists():
+        raise UsageError(f"{model}: there is no such model: podlt export {run} {model} makes it")
     target = out if out is not None else _default_target(run, model)
     named = KEYLESS_PROVENANCE if signer.keyless else PROVENANCE
     taken = [path for path in (target / named, target / SIGNATURE) if path.exists()]
@@ -128,7 +130,8 @@ def _require_sound(found: Verification, run: Path) -> None:
         NotCheckedError: what must be checked was not.
     """
     if found.failure is not None:
-        raise InvalidProofError(f"{run}: nothing is attested: claim {found.failure.step}: {found.failure}")
+        claim = Claim(found.failure.step)
+        raise InvalidProofError(f"{run}: nothing is attested: claim {claim:d}, {claim.title}: {found.failure}")
     closed = found.state.closed
     if closed is None or closed.outcome != "complete":
         raise UsageError(f"{run}: the run is not finished: there is no model to attest yet")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -115,10 +116,19 @@ class CallbackListener:
 
     Args:
         callbacks: in the order in which they are called.
+
+    Raises:
+        UsageError: one is none.
     """
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
-        self._callbacks = list(callbacks)
+        given: list[Any] = [callbacks] if isinstance(callbacks, Callback | type) else list(callbacks)
+        for one in given:
+            if not isinstance(one, Callback):
+                name = one.__name__ if isinstance(one, type) else type(one).__name__
+                hint = f": give an object, {name}()" if isinstance(one, type) else ""
+                raise UsageError(f"callbacks: expected objects of podlt.callbacks.Callback, got {name}{hint}")
+        self._callbacks = given
         self._run: LiveRun | None = None
         self._stop: StopTraining | None = None
         self._handlers: ev.Handlers = {

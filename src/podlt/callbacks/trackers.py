@@ -107,7 +107,7 @@ class MLflow(FigureTracker):
 
     Args:
         experiment: its name; it is made if there is none.
-        uri: of the tracking server, or file:///DIR; what MLflow's own settings say unless given.
+        uri: of the tracking server, or sqlite:///FILE; what MLflow's own settings say unless given.
         name: of the run; that of the run's directory unless given.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -52,6 +53,14 @@ from podlt.errors import ExitCode, PodltError
 from podlt.extras import missing_package
 from podlt.faults import crashed, version_line
 from podlt.progress.text import printable
+
+_PLAIN = {
+    "Value error, ": "",
+    "Input should be a valid integer.*": "expected a whole number",
+    "Input should be a valid number.*": "expected a number",
+    "Input should be ": "expected a value ",
+}
+"""What typer takes over from pydantic -> the same in plain words."""
 
 BLOCKED = {
     errno.EACCES,
@@ -226,6 +235,8 @@ def _usage(error: Any) -> int:
     """Shows what typer says of wrong arguments."""
     from typer.rich_utils import rich_format_error
 
+    for wrong, right in _PLAIN.items():
+        error.message = re.sub(wrong, right, error.message or "")
     if error.format_message():
         rich_format_error(error)
     return ExitCode.USAGE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from importlib import metadata
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from podlt.cli.options import DataOption, JsonOption, console, shown
 from podlt.errors import UsageError
+from podlt.progress.text import printable
 from podlt.store.run_names import MODEL
 
 if TYPE_CHECKING:
@@ -115,7 +117,9 @@ def attest(
     if as_json:
         typer.echo(json.dumps(_document(done, signer)))
     else:
-        _print(done, signer, model if model is not None else run / MODEL, key, console())
+        _print(done, signer, console())
+        if key is not None:
+            typer.echo(f"\nverify it without podlt: {printable(_verification(done, run, model, key))}")
 
 
 def signer_of(key: Path | None, keyless: bool) -> Signer:
@@ -191,12 +195,28 @@ def _document(done: Attestation, signer: Signer) -> dict[str, object]:
     }
 
 
-def _print(done: Attestation, signer: Signer, model: Path, key: Path | None, out: Console) -> None:
+def _verification(done: Attestation, run: Path, model: Path | None, key: Path) -> str:
+    """What a reader types who has the model, the signature and the public key; a bundle has the own model in it."""
+    from podlt.attestation.signing_key import PUBLIC_SUFFIX
+
+    signed = [str(done.signature), "--public_key", f"{key}{PUBLIC_SUFFIX}"]
+    if model is None and run.is_file():
+        taken_out = shlex.join(["tar", "-xf", str(run), MODEL])  # a bundle is a plain tar
+        return f"{taken_out} && {shlex.join(['model_signing', 'verify', 'key', MODEL, '--signature', *signed])}"
+    whole = model if model is not None else run / MODEL
+    return shlex.join(["model_signing", "verify", "key", str(whole), "--signature", *signed])
+
+
+def _files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number:,} files"
+
+
+def _print(done: Attestation, signer: Signer, out: Console) -> None:
     from podlt.attestation.conclusions import may_conclude, may_not_conclude
 
     out.print(f"provenance: {shown(str(done.provenance))} (in-toto, SLSA provenance v1)", soft_wrap=True)
     out.print(f"signature:  {shown(str(done.signature))} (OpenSSF Model Signing)", soft_wrap=True)
-    out.print(f"root:       sha256:{done.manifest.root.hex()} over {len(done.manifest.files):,} files", soft_wrap=True)
+    out.print(f"root:       sha256:{done.manifest.root.hex()} over {_files(len(done.manifest.files))}", soft_wrap=True)
     for each in done.dependencies:
         digest = each.descriptor.get("digest", {}).get("sha256")
         what = each.descriptor.get("name") or each.descriptor.get("uri")
@@ -213,6 +233,3 @@ def _print(done: Attestation, signer: Signer, model: Path, key: Path | None, out
     out.print("and may not conclude:")
     for sentence in may_not_conclude(done.verification, done.unbound):
         out.print(f"  {shown(sentence)}", soft_wrap=True)
-    if key is not None:
-        command = f"model_signing verify key {model} --signature {done.signature} --public_key {key}.pub"
-        out.print(f"\nverify it without podlt: {shown(command)}", soft_wrap=True)

@@ -13,6 +13,7 @@ from rich.console import Console
 from podlt.cli.attest import KeylessOption, KeyOption, SummaryOption, signer_of, write_summary
 from podlt.cli.findings import conclusion, findings_document, print_findings
 from podlt.cli.options import CodeOption, DataOption, JsonOption, RunFilesArgument, console, print_facts, shown
+from podlt.cli.predict import ModelOption
 from podlt.cli.verify import read_key, read_note, run_facts, unknown
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def audit(
     ] = None,
     data: DataOption = None,
     code: CodeOption = None,
+    model: ModelOption = None,
     head: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A tree head that you saved: the log must continue it.")
     ] = None,
@@ -72,7 +74,7 @@ def audit(
 
     The data are looked for where they were, here, and around the run; --data says where else. A recipe may name a model
     of its author's: that is code, which is run only if it lies in the folder that you give by --code, after you have
-    read it.
+    read it. Where a Python program gave its model as an object, --model names what makes that.
 
     Ends with 0 if all that was asked for holds, 1 if something fails, 4 if nothing fails but something was missing.
 
@@ -84,6 +86,8 @@ def audit(
 
               podlt audit mine.podlt --fraction 1 --data ~/data/mine.csv --code ~/models
     """
+    from podlt.manager.trained import module_of
+
     trusted = read_note(head) if head is not None else None
     manager = read_key(manager_key) if manager_key is not None else None
     signer = signer_of(key, keyless) if summary is not None else None
@@ -95,6 +99,7 @@ def audit(
         seed=seed,
         data=data,
         code=code,
+        model=module_of(model) if model is not None else None,
         jobs=jobs,
         manager_key=manager,
         trusted_head=trusted,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -56,7 +57,9 @@ def receipts(
     this command says that it is the same log, and not that it is sound.
 
     Examples: podlt receipts runs/theirs --evidence evidence.json
+
               podlt receipts https://example.org/theirs.podlt
+
               podlt receipts --check evidence.json
     """
     if (run is None) == (check is None):
@@ -71,12 +74,17 @@ def receipts(
         typer.echo(json.dumps(document))
     if bound.dropped or found.contradictions:
         _convict(context, found, bound, document, evidence)
+    if not as_json:
+        for account in document["accounts"]:
+            typer.echo(_credits(account))
     _decided(found, bound)
     if not as_json:
         typer.echo(
             f"all {found.receipts:,} receipts for credits and {bound.logged:,} for commitments are in this log; it is "
             "the one that the manager showed to its worker"
         )
+        if evidence is not None:
+            typer.echo(f"{evidence}: not written: nothing convicts the manager")
         if bound.anew:
             typer.echo(
                 f"{bound.anew:,} receipts for commitments are of attempts at rounds that the manager began anew: the "
@@ -135,8 +143,32 @@ def _compared(run: Path, home: Path) -> tuple[dict[str, Any], Comparison, BoundC
         "published_head": note,
         **msgspec.to_builtins(found),
         "commitments": {**_counts(bound), "dropped": len(bound.dropped)},
+        "accounts": [] if bound.dropped or found.contradictions else _accounts(run, home, identity),
     }
     return document, found, bound
+
+
+def _accounts(run: Path, home: Path, identity: bytes) -> list[dict[str, Any]]:
+    """What the log has, at its end, for each worker whose receipts these are; nothing if the rules do not allow it."""
+    from podlt.network.worker.folder import BookFiles
+    from podlt.report.fold import walk
+
+    try:
+        last = deque(walk(run), maxlen=1)[0]
+    except InvalidProofError:  # podlt verify says what is wrong
+        return []
+    ledger, mine = last.state.ledger.accounts, BookFiles(home).earned(identity)
+    return [
+        {"worker": number, "key": worker.key.hex(), **msgspec.to_builtins(ledger[number])}
+        for number, worker in last.state.workers.items()
+        if worker.key.hex() in mine and number in ledger
+    ]
+
+
+def _credits(account: dict[str, Any]) -> str:
+    moved = [f"{account[name]:,} {name}" for name in ("vested", "pending", "forfeited")]
+    held = f"; deposit {account['deposit']:,} held" if account["deposit"] else ""
+    return f"worker {account['worker']} ({account['key'][:16]}) has by this log: {', '.join(moved)}{held}"
 
 
 def _counts(bound: BoundComparison) -> dict[str, int]:
@@ -175,6 +207,11 @@ def _convict(
 
 def _decided(found: Comparison, bound: BoundComparison) -> None:
     """Raises: OlderLogError: receipts are about more than the log has."""
+    if bound.beyond and not found.beyond:
+        raise OlderLogError(
+            f"{bound.beyond} receipts for commitments are of a round that this log does not have: the one in progress "
+            f"when its manager stopped, or the log was cut; all {found.receipts:,} receipts for credits are in it"
+        )
     if found.beyond or bound.beyond:
         raise OlderLogError(
             f"{found.beyond + bound.beyond} receipts are over more entries than this log has: it is an older copy, or "

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from podlt.cli.options import CodeOption, DataOption, JsonOption, RunFilesArgument, console, print_facts, shown
+from podlt.cli.predict import ModelOption
 from podlt.cli.verify import run_facts
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def reproduce(
     ] = None,
     data: DataOption = None,
     code: CodeOption = None,
+    model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a run again from its recipe, data and program, and say in which round it first differs, if it does.
@@ -52,6 +54,7 @@ def reproduce(
     from rich.progress import Progress
 
     from podlt.manager.reproduction import reproduce as train_again
+    from podlt.manager.trained import module_of
 
     with Progress(console=Console(stderr=True), transient=True, disable=as_json or not sys.stderr.isatty()) as bar:
         task = bar.add_task("verifying, then training again", total=None)
@@ -61,6 +64,7 @@ def reproduce(
             out=out,
             data=data,
             code=code,
+            model=module_of(model) if model is not None else None,
             jobs=jobs,
             progress=lambda done, total: bar.update(
                 task, description="training again", completed=done, total=total or None

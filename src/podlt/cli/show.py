@@ -122,6 +122,8 @@ def _clipped(rounds: Sequence[RoundRow]) -> str:
 
 
 def _disagreements(run: Path, history: History, out: Console) -> None:
+    from podlt.report.words import verdict_text
+
     table = Table(title="Rounds in which results differed", box=None, title_justify="left", title_style="bold")
     for name in ("round", "shard", "verdict", "convicted"):
         table.add_column(name, justify="right" if name in ("round", "shard") else "left")
@@ -134,6 +136,8 @@ def _disagreements(run: Path, history: History, out: Console) -> None:
     out.print(table if found else "in every round all results that were compared were the same")
     if len(found) > LISTED:
         out.print(f"[dim]and {len(found) - LISTED} more[/dim]")
+    for outcome, cause in sorted({(verdict.outcome, verdict.reason) for _, verdict in found[:LISTED]}):
+        out.print(f"[dim]{outcome} ({cause}): {verdict_text(outcome, cause)}[/dim]", soft_wrap=True)
     for row in list({row.number: row for row, _ in found[:LISTED]}.values()):
         out.print(f"[dim]repeat the execution: {repeat(run, row.number)}[/dim]", soft_wrap=True)
     for number, worker, reason in history.withdrawn[:LISTED]:
@@ -176,6 +180,8 @@ def _round(run: Path, number: int, out: Console) -> None:
 
 def _shard(record: RoundRecord, found: ShardRecord, fates: Mapping[int, str], out: Console) -> None:
     """The proof record of a shard."""
+    from podlt.report.words import verdict_text
+
     why = [text for text, holds in (("checked by a spare", found.checked), ("the manager's own", found.own)) if holds]
     out.print(f"\n[bold]Proof record[/bold] ({', '.join(why) or 'answered more than once, or suspect'})")
     print_facts(
@@ -206,6 +212,7 @@ def _shard(record: RoundRecord, found: ShardRecord, fates: Mapping[int, str], ou
     out.print(
         f"\n[bold]verdict[/bold]: {verdict.outcome} ({verdict.reason}){convicts}; accepted {verdict.accepted.hex()}"
     )
+    out.print(f"[dim]{verdict_text(verdict.outcome, verdict.reason)}[/dim]", soft_wrap=True)
 
 
 def _worker(run: Path, number: int, out: Console) -> None:
@@ -279,6 +286,8 @@ def _value(value: Any) -> str:
     """A field of an entry in an example or a few."""
     if isinstance(value, bytes):
         return value.hex()
+    if value == "":
+        return "none"
     if isinstance(value, list):
         shown_here = [_value(item) for item in value[:LISTED]]
         more = [f"and {len(value) - LISTED} more"] if len(value) > LISTED else []

@@ -200,8 +200,10 @@ def read_note(path: Path) -> str:
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         return "".join(lines[:NOTE_LINES] if all(line.startswith("— ") for line in lines[NOTE_LINES:]) else lines)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not a signed tree head: expected what podlt head RUN --out FILE wrote") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def read_key(text: str) -> bytes:

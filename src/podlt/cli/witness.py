@@ -31,7 +31,7 @@ witness_app = typer.Typer(
         "Be a witness: remember the last tree head of each run that you saw, and cosign a newer one only if the log "
         "has grown and nothing else. A manager that shows two logs of one run finds no witness for the second.\n\n"
         "Anybody can be one: podlt witness serve on any machine, or podlt witness cosign RUN from a cron job. The "
-        "manager's recipe names witnesses ([[witnesses]]: key, url); readers demand them: podlt verify --witness KEY."
+        "manager's recipe names witnesses (the key and URL of each); readers demand them: podlt verify --witness KEY."
     ),
 )
 

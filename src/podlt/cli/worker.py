@@ -126,7 +126,7 @@ def worker(
     """
     if invitation == "status":
         return _status(given.home, as_json=watching.as_json)
-    from podlt.network.worker.folder import make_folder
+    from podlt.network.worker.folder import make_folder, note_waiting
 
     hours = Hours.parse(given.hours)
     options, leaving = options_of(context), WorkingTime(moment_of(given.until, datetime.now()), hours)
@@ -136,8 +136,9 @@ def worker(
     with _page(page, watching, given, limits, leaving) as shown, worker_output(watching, shown) as tell:
         outcome = None
         while True:
-            leaving.wait(tell)
-            if outcome is not None and leaving.stopping:
+            leaving.wait(tell, lambda doing: note_waiting(given.home, doing, given.device))
+            if leaving.stopping:
+                outcome = outcome or _left(leaving, tell)
                 break
             outcome = _work(invitation, given, limits, options, leaving, tell, shown)
             if outcome.how != "left" or not leaving.comes_back:
@@ -280,7 +281,8 @@ def _status(home: Path, *, as_json: bool) -> None:
     run = f" for run {status.run[:16]}" if status.run else ""
     if running:
         link = "connected" if status.connected else "not connected at present"
-        typer.echo(f"running{run} (process {status.pid}) on {status.device}: {status.doing}; {link}")
+        where = f"(process {status.pid}) on {status.device}"
+        typer.echo(f"running{run} {where}: {status.doing}; {link}")
     else:
         when = datetime.fromtimestamp(status.at)
         typer.echo(f"not running; last{run} at {when:%Y-%m-%d %H:%M}: {status.doing}")

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -86,6 +87,11 @@ class Hours:
             raise UsageError(f"--hours {text!r}: expected hours of the day such as 22-06 or 18:30-07:00")
         return cls(start, end)
 
+    def waiting(self) -> str:
+        """What a worker waits for outside these hours."""
+        start, end = (f"{minute // 60:02}:{minute % 60:02}" for minute in (self.start, self.end))
+        return f"waiting until {start}: it works from {start} to {end} by this machine's clock"
+
     def has(self, now: datetime) -> bool:
         """Whether it works now."""
         minute = now.hour * 60 + now.minute
@@ -140,12 +146,20 @@ class WorkingTime:
         """Whether it left for its hours, or a pause, alone."""
         return not self._for_good()
 
-    def wait(self, tell: events.WorkerListener) -> None:
-        """Waits until it works: for its hours, the end of a pause, or the end."""
-        if self():
-            what = "paused by its owner" if self.paused else "waiting for the hours in which it works"
-            tell(events.StepStarted(what=what))
+    def wait(self, tell: events.WorkerListener, note: Callable[[str], None] = lambda doing: None) -> None:
+        """Waits until it works: for its hours, the end of a pause, or the end.
+
+        Args:
+            tell: hears what it waits for, once each time that this changes.
+            note: is given the same again and again, for the status file.
+        """
+        last = ""
         while self() and not self._for_good():
+            doing = "paused by its owner" if self.paused else self._hours.waiting()
+            if doing != last:
+                tell(events.StepStarted(what=doing))
+                last = doing
+            note(doing)
             time.sleep(0.5)
 
     def _for_good(self) -> str:

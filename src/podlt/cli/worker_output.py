@@ -104,7 +104,9 @@ class Watch:
         self._last: events.Progress | None = None
 
     def ended(self, how: str, reason: str) -> events.Ended:
-        """How it ended, with what it came to."""
+        """How it ended, with what it came to; the page, if there is one, has the same figures then."""
+        if self._page is not None:
+            self._show(self._page, self._link.connected)
         pending, vested, forfeited = self._books.totals()
         return events.Ended(
             how=how,

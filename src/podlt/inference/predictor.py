@@ -31,7 +31,8 @@ _TABLES = frozenset({".csv", ".tsv", ".jsonl", ".parquet", ".feather", ".arrow"}
 
 _EXPECTED = {
     "table": f"a file or folder of {', '.join(sorted(_TABLES))}",
-    "arrays": "an .npz file, or a folder where the run's data are images",
+    "arrays": "an .npz file",
+    "images": "a folder of images",
     "text": "a prompt, a text that is to be continued",
 }
 
@@ -112,6 +113,9 @@ class Predictor:
             return ArrayReader.of_npz(self.description, path.name, path)
         if "image" in self.description.data and path.is_dir():
             return ArrayReader.of_images(self.description, path)
+        if kind != "text" and not path.exists():
+            raise UsageError(f"{path}: there is no such file or folder")
+        kind = "images" if "image" in self.description.data else kind
         expected = _EXPECTED.get(kind, "the model's inputs as arrays, in Python")
         raise UsageError(f"{path}: the run's data are {kind}: expected {expected}")
 

@@ -35,6 +35,11 @@ def given_name(name: str) -> str:
     return f"{_GIVEN}:{name.strip('<>')}"
 
 
+def is_given(name: str) -> bool:
+    """Whether a recipe's name stands for an object of a Python program, which no name can find again."""
+    return name.partition(":")[0] == _GIVEN
+
+
 def build_model(recipe: Recipe, info: Mapping[str, Any], base: Path) -> nn.Module:
     """The model, freshly initialised from the recipe's seed.
 
@@ -99,7 +104,7 @@ def load_name(name: str, base: Path, what: str) -> Callable[..., Any]:
         UsageError: there is no such module or callable, importing it fails, or it is an object of a program's.
     """
     module_name, _, attribute = name.partition(":")
-    if module_name == _GIVEN:
+    if is_given(name):
         part = what.partition(".")[0]
         raise UsageError(f"{what} {name}: an object of the Python program that began the run: give {part}=... again")
     with _importable(base):
@@ -135,6 +140,8 @@ def load_vouched(name: str, code: Path | None, what: str) -> Callable[..., Any]:
         if not callable(found) or getattr(found, "__module__", None) != models.__name__:
             raise NotCheckedError(f"{what} {name}: podlt has no such model")
         return found  # type: ignore[no-any-return]
+    if is_given(name):
+        raise NotCheckedError(f"{what} {name}: an object of the Python program that began the run")
     if code is None:
         raise NotCheckedError(f"{what} {name} is code of the recipe's author, which is not run unless you vouch for it")
     folder = code.resolve()

@@ -15,7 +15,7 @@ from podlt.inference.loading import load_trained
 from podlt.inference.predictor import Predictions, Predictor
 from podlt.inference.pretrained import build_configured, load_pretrained
 from podlt.manager.directory import RunDirectory
-from podlt.manager.modules import build_model, code_folder, load_name, load_vouched
+from podlt.manager.modules import build_model, code_folder, is_given, load_name, load_vouched
 from podlt.recipe import Recipe
 from podlt.store.run_names import CONFIGURATION, INFERENCE, RECIPE
 
@@ -125,4 +125,6 @@ def _vouched(description: Description, code: Path | None) -> Any:
     try:
         return load_vouched(description.model.name, code, "model")
     except NotCheckedError as error:
+        if is_given(description.model.name):
+            raise UsageError(f"{error}: give --model MODULE:CALLABLE, or model= in Python") from None
         raise UsageError(f"{error}; --code DIR names the folder of code that you trust") from None

@@ -76,7 +76,9 @@ def read(folder: Path, run: bytes) -> list[m.Receipts]:
     """
     path = path_of(folder, run)
     if not path.is_file():
-        raise StorageError(f"{path}: no receipts of this run are here")
+        others = sorted(each.stem.removeprefix("paid-") for each in folder.glob("paid-*.jsonl"))
+        there = f"they are of {', '.join(others[:5])}{', ...' * (len(others) > 5)}" if others else "there are none"
+        raise StorageError(f"{folder}: no receipts of run {run.hex()[:16]} are here: {there} (--folder names another)")
     whole, _, _half = read_whole(path, MAX_RECEIPTS).rpartition(b"\n")
     found = []
     for number, line in enumerate(whole.splitlines(), 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,6 +61,23 @@ def is_mean(loss: Loss, model: nn.Module, inputs: Sequence[torch.Tensor], labels
     return bool((twice - once).abs() < (twice - 2 * once).abs())
 
 
+def _require_takes(
+    loss: Callable[..., Any], model: nn.Module, inputs: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
+) -> None:
+    """Refuses a callable that takes something else than a loss is called with, such as scores and labels.
+
+    Raises:
+        UnsupportedError: it does.
+    """
+    try:
+        inspect.signature(loss).bind(model, *inputs, *labels)
+    except TypeError as error:
+        given = ", ".join(["model", *("input" for _ in inputs), *("label" for _ in labels)])
+        raise UnsupportedError(f"the loss is called with ({given}), which it does not take: {error}") from None
+    except ValueError:  # what is built in may have no signature
+        return
+
+
 def loss_value(
     loss: Loss, model: nn.Module, inputs: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
 ) -> torch.Tensor:
@@ -72,7 +90,11 @@ def loss_value(
         if len(labels) != 1:
             raise UnsupportedError(f"{loss} takes one label, got {len(labels)}: give a loss of your own, a callable")
         return NAMED[loss](scores(model(*inputs)), labels[0])
-    found = loss(scores(model(*inputs)), *labels) if isinstance(loss, nn.Module) else loss(model, *inputs, *labels)
+    if isinstance(loss, nn.Module):
+        found = loss(scores(model(*inputs)), *labels)
+    else:
+        _require_takes(loss, model, inputs, labels)
+        found = loss(model, *inputs, *labels)
     value = found if isinstance(found, torch.Tensor) else entry(found, "loss")
     examples = inputs[0].shape[0]
     if (

@@ -146,7 +146,7 @@ class Checked(msgspec.Struct, frozen=True):
 
     def finding(self, claim: Claim) -> Finding:
         """What checking a claim came to."""
-        return next(finding for finding in self.findings if finding.claim is claim)
+        return next(finding for finding in self.findings if finding.claim == claim)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

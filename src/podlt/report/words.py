@@ -24,6 +24,21 @@ def rules_text(options: RuleOptions) -> str:
     )
 
 
+_VERDICTS = {
+    ("agree", "compared"): "all results are the same",
+    ("agree", "own"): "the results are what the manager found by executing the task",
+    ("vote", "compared"): "results differ, and most of them count",
+    ("referee", "own"): "the result is not what the manager found by executing the task, which counts",
+    ("referee", "differ"): "results differ, and what the manager found by executing the task counts",
+    ("referee", "suspect"): "the manager executed the task, as an update was unusually large or no number",
+}
+
+
+def verdict_text(outcome: str, reason: str) -> str:
+    """How a shard was judged, for who does not know the log's words."""
+    return _VERDICTS.get((outcome, reason), f"{outcome}, {reason}")
+
+
 def operators_text(operators: Mapping[str, Sequence[int]]) -> str:
     """The named operators and how many workers each has, the largest first."""
     ranked = sorted(operators.items(), key=lambda found: (-len(found[1]), found[0]))

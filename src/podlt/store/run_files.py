@@ -321,6 +321,8 @@ def open_run_files(path: Path) -> RunFiles:
             return _BareLog(path)
         if _MAGIC in (start[: len(_MAGIC)], start[BLOCK:]):
             return _BundleFiles(path)
+    if str(path).startswith(("https:/", "http:/")):
+        raise UsageError(f"{path}: an address: fetch the bundle first, and give its file")
     expected = "a directory that `podlt train` made, a file that `podlt bundle` made, or a run's log.db"
     raise UsageError(f"{path}: {_what_is_there(path)}: no run here (expected {expected})")
 

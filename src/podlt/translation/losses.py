@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from torch import nn
+from torch.nn import functional
 
 from podlt.errors import UsageError
 from podlt.manager.modules import given_name
@@ -41,6 +42,17 @@ _MODULES: Mapping[type[nn.Module], tuple[str, Mapping[str, Any]]] = {
 }
 """PyTorch's losses -> the name of the same, and the options with which it is the same."""
 
+_FUNCTIONS: Mapping[Callable[..., Any], str] = {
+    functional.cross_entropy: "cross_entropy",
+    functional.nll_loss: "nll",
+    functional.mse_loss: "mse",
+    functional.l1_loss: "l1",
+    functional.smooth_l1_loss: "smooth_l1",
+    functional.huber_loss: "huber",
+    functional.binary_cross_entropy_with_logits: "bce",
+}
+"""The same as functions of scores and labels."""
+
 
 def translate_loss(loss: LossLike) -> TranslatedLoss:
     """A loss in a recipe's words.
@@ -62,6 +74,8 @@ def translate_loss(loss: LossLike) -> TranslatedLoss:
     if not callable(loss):
         raise UsageError(f"loss: expected a name, a loss of torch.nn or a callable, got {type(loss).__name__}")
     name = importable_name(loss)
+    if name is not None and name.startswith(f"{functional.__name__}:"):
+        return TranslatedLoss(_function(loss), None)
     return TranslatedLoss(name, None) if name is not None else TranslatedLoss(given_name(_called(loss)), loss)
 
 
@@ -91,6 +105,16 @@ def _module(loss: nn.Module) -> TranslatedLoss:
     if name and reduction == "mean" and all(getattr(loss, key) == value for key, value in options.items()):
         return TranslatedLoss(name, None)
     return TranslatedLoss(given_name(kind), loss)
+
+
+def _function(loss: Callable[..., Any]) -> str:
+    """The name of what a function of `torch.nn.functional` computes, which takes scores and not the model."""
+    if loss not in _FUNCTIONS:
+        raise UsageError(
+            f"loss: functional.{loss.__name__} takes scores and labels: give the loss of torch.nn, or a callable "
+            "taking (model, *inputs, *labels)"
+        )
+    return _FUNCTIONS[loss]
 
 
 def importable_name(found: Callable[..., Any]) -> str | None:

@@ -28,7 +28,7 @@ __all__ = ["LogSource", "Progress", "Verification", "verify", "verify_files", "v
 
 
 def verify(
-    run: Path,
+    run: Path | str,
     *,
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -52,7 +52,7 @@ def verify(
         NotCheckedError: a newer podlt wrote it.
     """
     try:
-        with open_run_files(run) as files:
+        with open_run_files(Path(run)) as files:
             return verify_files(
                 files,
                 jobs=jobs,

@@ -83,7 +83,7 @@ class SeenHeads:
             if fault := self._fault(key, size, log_holds=log_holds):
                 return Finding(claim, Outcome.FAILS, why=fault)
         if not log_holds:
-            return Finding(claim, Outcome.NOT_CHECKED, why="the log fails before its end")
+            return Finding(claim, Outcome.NOT_CHECKED, why="the log was not read to its end")
         late = [why for key in self._witnesses if (why := self._missing(key, size))]
         if late:
             return Finding(claim, Outcome.NOT_CHECKED, why="; ".join(late), remedy="podlt witness ask RUN")

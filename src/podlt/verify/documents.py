@@ -104,7 +104,7 @@ def check_model(files: RunFiles, documents: Documents, state: RunFacts, log_hold
         why = "model.safetensors: not here" if finished else "the run is not finished: there is no model yet"
         return Finding(claim, Outcome.NOT_CHECKED, why=why, remedy="give the run or a bundle of it", asked=finished)
     if not log_holds:
-        return Finding(claim, Outcome.NOT_CHECKED, why="the log fails before its end")
+        return Finding(claim, Outcome.NOT_CHECKED, why="the log was not read to its end")
     with model, files.buffers() or nullcontext() as buffers:
         if documents.program is None:
             return _not_checked(claim, "program.json, which says how it is laid out: not here", "give the run")

@@ -119,7 +119,8 @@ class LogVerifier:
 
     def _finding(self, claim: Claim, failure: InvalidProofError | None) -> Finding:
         if failure is not None and failure.step == claim:
-            return Finding(claim, Outcome.FAILS, self._figure(claim), why=str(failure))
+            figure = "" if claim is Claim.CONTINUITY else self._figure(claim)  # which says that it holds
+            return Finding(claim, Outcome.FAILS, figure, why=str(failure))
         if claim in self._found:
             return self._found[claim]
         if claim.command == "audit":
@@ -135,7 +136,7 @@ class LogVerifier:
         if claim is Claim.MODEL:
             return Finding(claim, Outcome.NOT_CHECKED, why="only the log was given")
         if failure is not None:
-            return Finding(claim, Outcome.NOT_CHECKED, self._figure(claim), why="the log fails before its end")
+            return Finding(claim, Outcome.NOT_CHECKED, self._figure(claim), why="the log was not read to its end")
         return Finding(claim, Outcome.HOLDS, self._figure(claim))
 
     # -- one batch: the entries between two heads --------------------------------------------------------------------

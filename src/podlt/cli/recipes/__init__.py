@@ -38,6 +38,8 @@ def find_recipe(name: str) -> Path:
         return path
     if (path / LOG).is_file():
         raise UsageError(f"{name}: a run, not a recipe; go on with it by --resume {name}")
+    if path.is_dir() and name not in known_recipes():
+        raise UsageError(f"{name}: a folder, not a recipe; if it is of data: podlt init {path.name}.toml --data {name}")
     if name in known_recipes():
         return FOLDER / f"{name}.toml"
     known = ", ".join(known_recipes())

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
+from torch import nn
 
 from podlt import crypto
 from podlt.dice import Dice
@@ -18,9 +19,9 @@ from podlt.execution.task_executor import TaskExecutor, one_thread
 from podlt.manager.amendments import Optimizers
 from podlt.manager.audit.aggregates import AggregateCheck
 from podlt.manager.audit.conclude import conclude
-from podlt.manager.audit.data import AuditData, find_data
+from podlt.manager.audit.data import AuditData, code_and_data, find_data
 from podlt.manager.audit.logged import LoggedRound, logged
-from podlt.manager.audit.model import Rebuilt, check_start, rebuild
+from podlt.manager.audit.model import Rebuilt, check_start, model_remedy, rebuild
 from podlt.manager.audit.program import check_program
 from podlt.manager.audit.replay import MOST_HEADER
 from podlt.manager.audit.report import AuditReport
@@ -43,15 +44,16 @@ Progress = Callable[[str, int, int], None]
 
 
 def audit(
-    run: Path,
+    run: Path | str,
     fraction: float | None = None,
     *,
     round: int | None = None,
     aggregates: bool = False,
     seed: int | None = None,
     cache: Path | None = None,
-    data: Path | None = None,
-    code: Path | None = None,
+    data: Path | str | None = None,
+    code: Path | str | None = None,
+    model: nn.Module | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
     manager_key: bytes | None = None,
@@ -74,6 +76,7 @@ def audit(
             they were, here, and around the run unless given.
         code: a folder whose code the caller vouches for: a model of the recipe's author is built from it, and from
             nowhere else.
+        model: the module itself, where the run was given it as an object: the caller vouches for it.
         jobs: how many processes check signatures; the machine's cores by default.
         progress: see `Progress`.
         manager_key: the manager that is expected.
@@ -88,10 +91,7 @@ def audit(
         raise UsageError(f"fraction: expected above 0 and up to 1, got {fraction}")
     sums_only = aggregates and fraction is None and round is None
     part = fraction if fraction is not None else 0.0 if sums_only else 0.05
-    if code is not None and not code.is_dir():
-        raise UsageError(f"--code {code}: expected a folder")
-    if data is not None and not data.exists():
-        raise UsageError(f"--data {data}: no such file or folder")
+    vouched, elsewhere = code_and_data(code, data)
     chosen = secrets.randbits(63) if seed is None else seed
     tell = progress or (lambda what, done, total: None)
 
@@ -99,6 +99,7 @@ def audit(
         tell("verifying", done, total)
 
     options = {"manager_key": manager_key, "trusted_head": trusted_head}
+    run = Path(run)
     try:
         files = open_run_files(run)
     except InvalidProofError:  # `verify` says what is wrong with it
@@ -110,7 +111,7 @@ def audit(
             return conclude(found, part, chosen, why=why, aggregates=aggregates)
         if round is not None and not 0 <= round < found.state.round:
             raise UsageError(f"--round {round}: the run has {found.state.round:,} rounds, numbered from 0")
-        return _Auditor(files, found, part, chosen, cache, data, code, round, aggregates).report(tell)
+        return _Auditor(files, found, part, chosen, cache, elsewhere, vouched, model, round, aggregates).report(tell)
 
 
 def _log_fails(found: Verification) -> str:
@@ -131,6 +132,7 @@ class _Auditor:
         cache: Path | None,
         data: Path | None,
         code: Path | None,
+        model: nn.Module | None,
         round: int | None,
         aggregates: bool,
     ) -> None:
@@ -138,7 +140,7 @@ class _Auditor:
         self._files, self._found, self._begin = files, found, found.state.begin
         self._fraction, self._seed = fraction, seed
         self._cache, self._data, self._code, self._round = cache, data, code, round
-        self._aggregates = aggregates
+        self._aggregates, self._model = aggregates, model
 
     def report(self, tell: Progress) -> AuditReport:
         """Checks everything that can be."""
@@ -183,7 +185,7 @@ class _Auditor:
         data = self._find_data(recipe)
         start, known, rebuilt = self._start(recipe, weights, data)
         rebuilt.examples = batch_examples(program)
-        same = check_program(recipe, program, weights, data.train, rebuilt, self._code_remedy())
+        same = check_program(recipe, program, weights, data.train, rebuilt, self._remedy(recipe))
         drawn, tasks, rounds = self._draw()
         subject = Subject(
             begin=self._begin,
@@ -204,7 +206,7 @@ class _Auditor:
         walk = Walk(subject, weights, execute, drawn, known=known, aggregates=checked)
         for done in walked(self._logged(), walk):
             tell("auditing", done, rounds)
-        remedies = {"data": f"podlt audit {self._files.path} --data PATH", "code": self._code_remedy()}
+        remedies = {"data": f"podlt audit {self._files.path} --data PATH", "code": self._remedy(recipe)}
         report = conclude(
             self._found,
             self._fraction,
@@ -233,7 +235,7 @@ class _Auditor:
     def _start(self, recipe: Recipe, weights: Weights, data: AuditData) -> tuple[Finding, bool, Rebuilt]:
         """Claim START, whether `weights` now hold the first parameters, and the model."""
         info = data.train.info if data.train is not None else None
-        rebuilt = rebuild(recipe, weights, info, self._code)
+        rebuilt = rebuild(recipe, weights, info, self._code, self._model)
         missing, fault = "the first checkpoint is not here", ""
         file = self._files.checkpoint(0)
         if file is not None:
@@ -249,13 +251,13 @@ class _Auditor:
             missing = "" if weights.digest() == self._begin.parameters else "the first checkpoint is not the log's"
             if missing and not fault:
                 fault = "the first checkpoint is not the parameters that the log begins with"
-        finding = check_start(recipe, self._begin, weights, missing, rebuilt, self._code_remedy())
+        finding = check_start(recipe, self._begin, weights, missing, rebuilt, self._remedy(recipe))
         if fault:
             finding = Finding(Claim.START, Outcome.FAILS, why=fault)
         return finding, weights.digest() == self._begin.parameters, rebuilt
 
-    def _code_remedy(self) -> str:
-        return f"podlt audit {self._files.path} --code DIR"
+    def _remedy(self, recipe: Recipe) -> str:
+        return model_remedy(f"podlt audit {self._files.path}", recipe)
 
     def _no_execution(self, program: Program) -> str:
         """Why this machine, or this podlt, would give other results than an honest worker; "" if it would not."""

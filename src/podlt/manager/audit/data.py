@@ -9,7 +9,7 @@ import msgspec
 from podlt.data.dataset import Dataset
 from podlt.data.named import NAMED
 from podlt.data.prepare import Prepared, prepare
-from podlt.errors import InvalidProofError, PodltError
+from podlt.errors import InvalidProofError, PodltError, UsageError
 from podlt.manager.data_source import DataFiles, at_path, candidates, folders_of, nowhere, refuse_named
 from podlt.manager.directory import RunDirectory, Settings
 from podlt.protocol import entries as e
@@ -34,6 +34,20 @@ class AuditData(msgspec.Struct, frozen=True):
     test: Dataset | None = None
     validation: Dataset | None = None
     why: str = ""
+
+
+def code_and_data(code: Path | str | None, data: Path | str | None) -> tuple[Path | None, Path | None]:
+    """Where a caller says that a run's code and data are.
+
+    Raises:
+        UsageError: there is nothing.
+    """
+    folder, source = (None if each is None else Path(each) for each in (code, data))
+    if folder is not None and not folder.is_dir():
+        raise UsageError(f"--code {folder}: expected a folder")
+    if source is not None and not source.exists():
+        raise UsageError(f"--data {source}: no such file or folder")
+    return folder, source
 
 
 def find_data(recipe: Recipe, begin: e.Begin, files: RunFiles, cache: Path | None, given: Path | None) -> AuditData:

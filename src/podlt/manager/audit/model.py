@@ -17,9 +17,9 @@ from podlt.manager.metrics.evaluation import MOST_EXAMPLES
 from podlt.manager.metrics.evaluator import VALIDATION, Evaluator
 from podlt.manager.metrics.given import FIELD, MetricSet, choose_metrics
 from podlt.manager.metrics.named import is_top
-from podlt.manager.modules import call_factory, load_vouched, named_loss
+from podlt.manager.modules import call_factory, is_given, load_vouched, named_loss
 from podlt.manager.weights import Weights
-from podlt.program.preparation import state_of
+from podlt.program.preparation import state_of, unwrapped
 from podlt.program.step import Loss
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim, Finding, Outcome
@@ -55,7 +55,20 @@ class Rebuilt(msgspec.Struct):
     why: str = ""
 
 
-def rebuild(recipe: Recipe, weights: Weights, info: Mapping[str, Any] | None, code: Path | None) -> Rebuilt:
+def model_remedy(command: str, recipe: Recipe) -> str:
+    """How to give a check the recipe's model and loss; "" where nobody but the program that began the run has them."""
+    if is_given(recipe.loss.name):
+        return ""
+    return f"{command} --model MODULE:CALLABLE" if is_given(recipe.model.name) else f"{command} --code DIR"
+
+
+def rebuild(
+    recipe: Recipe,
+    weights: Weights,
+    info: Mapping[str, Any] | None,
+    code: Path | None,
+    given: nn.Module | None = None,
+) -> Rebuilt:
     """Builds the model from the recipe's seed, and finds its loss, where their code may be run.
 
     Args:
@@ -63,9 +76,19 @@ def rebuild(recipe: Recipe, weights: Weights, info: Mapping[str, Any] | None, co
         weights: whose tensors it must have.
         info: what the data say of themselves; None if they are not here.
         code: the folder whose code the user vouches for.
+        given: the module itself, for a recipe whose model was given as an object.
+
+    Raises:
+        UsageError: a module is given, and the recipe names its own.
     """
+    if given is not None and not is_given(recipe.model.name):
+        raise UsageError(f"--model: the recipe names its model, {recipe.model.name}: --code DIR says where that is")
     found = Rebuilt()
     try:
+        if given is not None:
+            found.module = unwrapped(given)
+            _require_shapes(found.module, weights)
+            return _with_figures(found, recipe, code)
         factory = load_vouched(recipe.model.name, code, "model.name")
         if info is None and any(isinstance(v, str) and v.startswith("@") for v in recipe.model.args.values()):
             raise NotCheckedError("model.args name facts of the data, which are not here")
@@ -75,10 +98,16 @@ def rebuild(recipe: Recipe, weights: Weights, info: Mapping[str, Any] | None, co
         module = call_factory(factory, recipe, info or {})
         _require_shapes(module, weights)
         found.module = module
-        found.loss = named_loss(recipe) or load_vouched(recipe.loss.name, code, "loss.name")
-        found.metrics = choose_metrics(recipe, lambda name: load_vouched(name, code, FIELD))
+        return _with_figures(found, recipe, code)
     except PodltError as error:
         found.why = str(error)
+    return found
+
+
+def _with_figures(found: Rebuilt, recipe: Recipe, code: Path | None) -> Rebuilt:
+    """Adds loss and metrics to a model."""
+    found.loss = named_loss(recipe) or load_vouched(recipe.loss.name, code, "loss.name")
+    found.metrics = choose_metrics(recipe, lambda name: load_vouched(name, code, FIELD))
     return found
 
 

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import msgspec
 import torch
+from torch import nn
 
 from podlt.engine.shared_memory import Region
 from podlt.errors import EngineError, InvalidProofError, UnsupportedError, UsageError
 from podlt.execution.conformance import arithmetic_digest, conformance
 from podlt.execution.task_executor import TaskExecutor, one_thread
 from podlt.manager.amendments import Optimizers
-from podlt.manager.audit.data import AuditData, find_data
+from podlt.manager.audit.data import AuditData, code_and_data, find_data
 from podlt.manager.audit.logged import logged
-from podlt.manager.audit.model import Rebuilt, check_start, rebuild
+from podlt.manager.audit.model import Rebuilt, check_start, model_remedy, rebuild
 from podlt.manager.audit.program import check_program
 from podlt.manager.audit.replay import MOST_HEADER
 from podlt.manager.capture_inputs import task_examples
@@ -40,18 +41,22 @@ Progress = Callable[[int, int], None]
 """Called after each round with how many were trained again, and of how many."""
 
 
+_COMMAND = "podlt reproduce RUN"
+
+
 class _CannotTrain(Exception):
     """Why a run cannot be trained again here."""
 
 
 def reproduce(
-    run: Path,
+    run: Path | str,
     *,
     rounds: int | None = None,
     out: Path | None = None,
     cache: Path | None = None,
-    data: Path | None = None,
-    code: Path | None = None,
+    data: Path | str | None = None,
+    code: Path | str | None = None,
+    model: nn.Module | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Reproduction:
@@ -67,6 +72,7 @@ def reproduce(
         cache: of prepared data.
         data: where the run's data are; else they are looked for as the audit does.
         code: the folder of the model's code, which the caller vouches for.
+        model: the module itself, where the run was given it as an object.
         jobs: in how many processes tasks are executed; the machine's cores by default.
         progress: see `Progress`.
 
@@ -76,20 +82,17 @@ def reproduce(
         StorageError: a file cannot be read or written.
         EngineError: there is not enough memory.
     """
-    if code is not None and not code.is_dir():
-        raise UsageError(f"--code {code}: expected a folder")
-    if data is not None and not data.exists():
-        raise UsageError(f"--data {data}: no such file or folder")
+    vouched, elsewhere = code_and_data(code, data)
     if out is not None and out.exists():
         raise UsageError(f"--out {out}: the file exists")
-    with open_run_files(run) as files, one_thread():
+    with open_run_files(Path(run)) as files, one_thread():
         found = verify_files(files)
         if found.failure is not None:
             raise InvalidProofError(f"{run}: the run does not verify: claim {found.failure.step}: {found.failure}")
         entries = _numbered(files)
         report = Reproduction(found, len(entries.applied))
         try:
-            again = _Reproducer(files, found, report, entries, cache, data, code, jobs or _cores())
+            again = _Reproducer(files, found, report, entries, cache, elsewhere, vouched, model, jobs or _cores())
             return again.train(rounds, out, progress)
         except _CannotTrain as error:
             return msgspec.structs.replace(report, not_checked=str(error))
@@ -107,11 +110,13 @@ class _Reproducer:
         cache: Path | None,
         data: Path | None,
         code: Path | None,
+        model: nn.Module | None,
         jobs: int,
     ) -> None:
         assert found.state.begin is not None
         self._files, self._found, self._begin, self._report = files, found, found.state.begin, report
         self._entries, self._cache, self._data, self._code, self._jobs = entries, cache, data, code, jobs
+        self._model = model
 
     def train(self, rounds: int | None, out: Path | None, progress: Progress | None) -> Reproduction:
         """Trains, and reports."""
@@ -127,7 +132,7 @@ class _Reproducer:
             if isinstance(start, Difference):
                 return msgspec.structs.replace(self._report, difference=start)
             rebuilt.examples = batch_examples(program)
-            same = check_program(recipe, program, weights, data.train, rebuilt, "podlt reproduce RUN --code DIR")
+            same = check_program(recipe, program, weights, data.train, rebuilt, model_remedy(_COMMAND, recipe))
             tasks = TaskExecutor(program, recipe.training.local_steps, recipe.training.local_lr)
             last = self._report.rounds if rounds is None else min(rounds, self._report.rounds)
             most = self._entries.shards
@@ -192,8 +197,8 @@ class _Reproducer:
             except InvalidProofError as error:
                 missing = str(error)
             weights.refresh()  # nothing but the parameters is bound by the log
-        rebuilt = rebuild(recipe, weights, info if isinstance(info, dict) else None, self._code)
-        finding = check_start(recipe, self._begin, weights, missing, rebuilt, "podlt reproduce RUN --code DIR")
+        rebuilt = rebuild(recipe, weights, info if isinstance(info, dict) else None, self._code, self._model)
+        finding = check_start(recipe, self._begin, weights, missing, rebuilt, model_remedy(_COMMAND, recipe))
         if finding.outcome is Outcome.FAILS:
             what = f"the first parameters are not those of the recipe's seed: {finding.why}"
             return Difference(0, 0, what, [], ["a manager that began with others (claim 17)"], []), rebuilt

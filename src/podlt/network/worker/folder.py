@@ -143,6 +143,31 @@ def open_books(folder: Path, keys: list[bytes], manager: bytes, most: int = MOST
     return WorkerBooks(BookFiles(folder, min(most, MOST_RECEIPTS)), keys, manager, before, os.getpid())
 
 
+def note_waiting(folder: Path, doing: str, device: str) -> None:
+    """Keeps in a folder's status that its worker waits, now and then; a worker that runs there keeps its own.
+
+    Args:
+        folder: where keys, receipts and status are.
+        doing: what it waits for.
+        device: where it computes tasks.
+    """
+    try:
+        status = read_status(folder)[0]
+    except UsageError:
+        status = Status(0, 0.0, doing)
+    if status.doing == doing and status.pid == os.getpid() and time.time() - status.at < STALE_SECONDS / 3:
+        return
+    with suppress(UsageError, StorageError):  # nothing depends on it
+        held = lock(folder)
+        try:
+            now = msgspec.structs.replace(
+                status, pid=os.getpid(), at=time.time(), doing=doing, connected=False, device=device
+            )
+            BookFiles(folder).save_status(now)
+        finally:
+            os.close(held)
+
+
 def read_status(folder: Path) -> tuple[Status, bool]:
     """The status of the worker of a folder, and whether it is running.
 

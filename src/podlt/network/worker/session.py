@@ -370,7 +370,8 @@ class WorkerSession:
     def _take_dismissal(self, identity: Identity, dismissed: m.Dismissed, now: float) -> None:
         seconds, public_key = min(dismissed.seconds, LONGEST_SUSPENSION), identity.public.hex()
         identity.returns = now + seconds
-        self._emit(events.LetGo(public_key=public_key, seconds=seconds, reason=dismissed.reason))
+        if not self._shutdown.begun:  # who leaves by itself does not rejoin
+            self._emit(events.LetGo(public_key=public_key, seconds=seconds, reason=dismissed.reason))
 
     def _take_refusal(self, identity: Identity, refused: m.JoinRefused, now: float) -> None:
         self._emit(events.Refused(public_key=identity.public.hex(), reason=refused.reason))

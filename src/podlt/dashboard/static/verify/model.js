@@ -121,7 +121,7 @@ podltVerify.define("model", function (use) {
       const why = finished ? `${MODEL}: not here` : "the run is not finished: there is no model yet";
       return open(why, { remedy: "give the run or a bundle of it", asked: finished });
     }
-    if (!logHolds) return open("the log fails before its end");
+    if (!logHolds) return open("the log was not read to its end");
     if (documents.program === null) {
       return open("program.json, which says how it is laid out: not here", { remedy: "give the run" });
     }

@@ -51,19 +51,22 @@ podltVerify.define("page", function (use) {
   class Page {
     constructor(box) {
       this.crew = null;
-      this.input = element("input", { type: "file", id: "pv-file", class: "pv-file", change: () => this.take(this.input.files[0]) });
+      this.file = null;
+      const chosen = { change: () => this.take(this.input.files[0]), click: () => (this.input.value = "") };
+      this.input = element("input", { type: "file", id: "pv-file", class: "pv-file", ...chosen });
       this.drop = element(
         "label", { class: "pv-drop", for: "pv-file" },
         element("strong", {}, "Drop a bundle here"), " or choose a file", this.input,
         element("span", { class: "pv-soft" }, "a file that podlt bundle RUN wrote; it does not leave this page"),
       );
-      this.key = element("input", { id: "pv-key", type: "text", spellcheck: "false", autocomplete: "off", maxlength: "64" });
-      this.head = element("textarea", { id: "pv-head", rows: "5", spellcheck: "false" });
+      const typed = { spellcheck: "false", change: () => this.take(this.file, this.name) };
+      this.key = element("input", { id: "pv-key", type: "text", autocomplete: "off", maxlength: "64", ...typed });
+      this.head = element("textarea", { id: "pv-head", rows: "5", ...typed });
       this.status = element("p", { class: "pv-status", role: "status" });
       this.bar = element("progress", { max: "1", value: "0", "aria-label": "entries read", hidden: true });
       this.cancel = element("button", { type: "button", hidden: true, click: () => this.stop("cancelled") }, "Cancel");
       this.out = element("div", { class: "pv-out" });
-      this.witnesses = element("textarea", { id: "pv-witnesses", rows: "2", spellcheck: "false" });
+      this.witnesses = element("textarea", { id: "pv-witnesses", rows: "2", ...typed });
       const given = element(
         "details", { class: "pv-given" }, element("summary", {}, "What you know already (optional)"),
         element("label", { for: "pv-key" }, "The manager's key that you expect (64 hexadecimal digits)"), this.key,
@@ -89,16 +92,16 @@ podltVerify.define("page", function (use) {
       });
     }
 
-    // Begins to verify a file. What was shown of another one goes.
+    // Begins to verify a file, anew if what the reader knows changed. What was shown before goes.
     take(file, name = file?.name) {
       if (!file) return;
       this.stop("");
       fill(this.out);
+      [this.file, this.name] = [file, name || "the bundle"];
       const key = this.key.value.trim();
       const managerKey = key ? fromHex(key) : null;
       if (key && managerKey?.length !== 32) return this.say("The manager's key: expected 64 hexadecimal digits.", true);
       const witnesses = this.witnesses.value.split("\n").filter((line) => line.trim());
-      this.name = name || "the bundle";
       this.started = performance.now();
       this.say(`Verifying ${this.name} …`);
       this.bar.hidden = this.cancel.hidden = false;
@@ -133,7 +136,7 @@ podltVerify.define("page", function (use) {
       this.crew.rest();
       this.bar.hidden = this.cancel.hidden = true;
       const seconds = ((performance.now() - this.started) / 1000).toFixed(1);
-      this.say(`${this.name}: ${grouped(report.entries)} entries in ${seconds} s, all on this machine.`);
+      this.say(`${this.name}: ${grouped(report.entries)} ${report.entries === 1 ? "entry" : "entries"} in ${seconds} s, all on this machine.`);
       this.results = results(report, (asked) => this.crew.reader.postMessage(asked));
       fill(this.out, this.results.box);
       this.results.start();

@@ -23,7 +23,9 @@ podltVerify.define("page_results", function (use) {
     const line = element("p", { class: `pv-conclusion ${fails ? "pv-fails" : "pv-holds"}` }, parts.join(", "));
     const record = "One worker: a record of a training; no result was compared with another's.";
     if (!failure) return isRecord ? [line, element("p", {}, record)] : [line];
-    return [line, element("p", { class: "pv-first" }, `First of all: claim ${failure.claim}, ${shown(failure.text)}`)];
+    const { title } = findings.find(({ claim }) => claim === failure.claim);
+    const first = `First of all: claim ${failure.claim} fails, ${title}: ${shown(failure.text)}`;
+    return [line, element("p", { class: "pv-first" }, first)];
   }
 
   function facts(report) {

@@ -67,7 +67,9 @@ podltVerify.define("report", function (use) {
     const { failure, found, state, tree, counts } = given;
     const [name] = TABLE[claim - 1];
     const figure = FIGURES[name]?.(state, tree, counts) ?? "";
-    if (failure?.claim === claim) return finding(claim, FAILS, { figure, why: failure.text });
+    if (failure?.claim === claim) {
+      return finding(claim, FAILS, { figure: claim === CLAIM.CONTINUITY ? "" : figure, why: failure.text });
+    }
     if (found.has(claim)) return found.get(claim);
     const open = (why, more = {}) => finding(claim, NOT_CHECKED, { why, ...more });
     if (claim === CLAIM.WITNESSES && given.signatures) {
@@ -83,7 +85,7 @@ podltVerify.define("report", function (use) {
       return open("no head was given: another log may have been shown to others", { remedy: "--head FILE", asked: false });
     }
     if (claim === CLAIM.MODEL) return open("only the log was given");
-    if (failure) return open("the log fails before its end", { figure });
+    if (failure) return open("the log was not read to its end", { figure });
     const signed = [CLAIM.HEADS, CLAIM.SIGNATURES, CLAIM.WITNESSES].includes(claim);
     if (signed && !given.signatures) {
       return open("this browser cannot check Ed25519 signatures on this page", { figure, remedy: "podlt verify FILE" });

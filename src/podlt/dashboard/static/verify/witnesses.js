@@ -85,7 +85,7 @@ podltVerify.define("witnesses", function (use) {
         const why = this.faultOf(name, heads, size, logHolds);
         if (why) return finding(claim, FAILS, { why });
       }
-      if (!logHolds) return finding(claim, NOT_CHECKED, { why: "the log fails before its end" });
+      if (!logHolds) return finding(claim, NOT_CHECKED, { why: "the log was not read to its end" });
       const late = this.seen.map(([{ name }, heads]) => missingOf(name, heads, size)).filter((why) => why);
       if (late.length) return finding(claim, NOT_CHECKED, { why: late.join("; "), remedy: "podlt witness ask RUN" });
       const seen = this.seen.map(([{ name }, , at]) => `${name}, ${utcText(at)}`).join("; ");
