@@ -35,8 +35,9 @@ class _Box:
         self._messages: deque[tuple[bytes | None, bytes]] = deque()
         self._event, self._arrived = threading.Event(), arrived
 
-    def put(self, key: bytes | None, message: bytes) -> None:
-        self._messages.append((key, message))
+    def put(self, key: bytes | None, *messages: bytes) -> None:
+        """Several come together: nobody takes the first without the others."""
+        self._messages.extend([(key, message) for message in messages])
         self._event.set()
         self._arrived()
 

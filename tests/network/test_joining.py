@@ -362,10 +362,10 @@ def test_who_leaves_before_it_is_admitted_is_not_admitted_any_more(tmp_path: Pat
 
     class Fickle(CrewLink):
         def send(self, public: bytes, message: bytes) -> None:
-            super().send(public, message)
             if isinstance(m.from_worker(message), m.SignedJoin):
-                super().send(public, m.record(m.Leave(reason="thought better of it")))
+                hub.up.put(public, message, m.record(m.Leave(reason="thought better of it")))
                 self.cut = True
+            super().send(public, message)
 
     Fickle(hub, [key], tmp_path / "fickle")
     trained = run(hub, tmp_path / "run", tiny_recipe())
