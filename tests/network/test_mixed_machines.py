@@ -133,7 +133,8 @@ def test_a_device_that_is_not_there_ends_the_worker_before_it_connects(tmp_path:
 
 
 def test_a_machine_that_computes_other_bits_is_told_which_operation_differs(tmp_path: Path, recipe: Path) -> None:
-    otherwise = Circumstances(code=(str(Path(__file__).with_name("otherwise.py")),))
+    fresh = {"PODLT_CACHE": str(tmp_path / "cache")}  # what this machine was found to compute is remembered elsewhere
+    otherwise = Circumstances(code=(str(Path(__file__).with_name("otherwise.py")),), environment=fresh)
     with Stage(tmp_path, recipe) as stage:
         stage.start_manager()
         stage.start_worker("wrong", circumstances=otherwise)
