@@ -28,8 +28,8 @@ TOLERANCE = 1e-11
 FLOAT32_TOLERANCE, FLOAT32_FACTOR = 2e-6, 32
 """How far float32 may be from float64: by the largest element's size, and by the program's own error in float32."""
 
-PART = 2**20
-"""How many elements of two tensors are compared at once."""
+PART = 2**16
+"""How many elements of two tensors are compared at once: what is made of them stays near the processor."""
 
 SEED = 1
 

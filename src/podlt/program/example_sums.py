@@ -43,8 +43,8 @@ PACKED = 2**18
 
 _MOST = 2**31 - 1
 
-PART = 2**20
-"""How many elements are made wide at once."""
+PART = 2**16
+"""How many elements are made wide at once: they stay near the processor."""
 
 Examples = Mapping[str, torch.Tensor]
 
