@@ -18,7 +18,7 @@ from podlt.program.execute import Draw
 from podlt.program.preparation import copied
 from podlt.program.source_lines import operation_name
 from podlt.program.trace import WithLoss
-from podlt.program.wide import WidenedTensor, WideMemory
+from podlt.program.wide import WideMemory, WidenedTensor
 
 WIDENED_WHEN_USED = 2**18
 """From so many elements on, a parameter stays float32 in a step in float64 (`wide`)."""

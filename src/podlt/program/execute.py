@@ -253,7 +253,7 @@ class Executor:
             direct: a gradient is written where the update wants it, which `run` keeps after the values.
         """
         node = self.program.nodes[number]
-        operation = self._table[node.operation]
+        operation: Callable[..., Any] = self._table[node.operation]
         writing_out = self._writes_out.get(node.operation)
         if node.operation not in VIEWS and not self._narrow.isdisjoint(references(node.arguments)):
             operation = widening(node.operation, operation, self._wide)

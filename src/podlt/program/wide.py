@@ -97,7 +97,9 @@ class WideMemory:
             self._kept[place] = torch.empty(narrow.numel(), dtype=torch.float64)
         memory = self._kept[place][: narrow.numel()]
         lent.append(memory)
-        return memory.view(narrow.shape[::-1]).t().copy_(narrow) if is_turned else memory.view(narrow.shape).copy_(narrow)
+        return (
+            memory.view(narrow.shape[::-1]).t().copy_(narrow) if is_turned else memory.view(narrow.shape).copy_(narrow)
+        )
 
 
 def _is_large(matrix: torch.Tensor) -> bool:
