@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from podlt.program import wide
-from podlt.program.wide import WidenedTensor, WideMemory
+from podlt.program.wide import WideMemory, WidenedTensor
 
 
 def drawn(*shape: int) -> torch.Tensor:

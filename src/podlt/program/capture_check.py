@@ -18,6 +18,7 @@ from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.operations import STOCK_ARITHMETIC
 from podlt.program.philox import uniform
+from podlt.program.rests import rows_of, some_rows
 from podlt.program.streaming import streamed
 from podlt.program.trace import WithLoss, explain
 from podlt.program.update import DIVISOR
@@ -27,9 +28,6 @@ TOLERANCE = 1e-11
 
 FLOAT32_TOLERANCE, FLOAT32_FACTOR = 2e-6, 32
 """How far float32 may be from float64: by the largest element's size, and by the program's own error in float32."""
-
-PART = 2**16
-"""How many elements of two tensors are compared at once: what is made of them stays near the processor."""
 
 SEED = 1
 
@@ -213,10 +211,10 @@ def _distance(actual: torch.Tensor, divisor: float, expected: torch.Tensor) -> f
     """The largest difference between one tensor over a number and another, in float64; part by part, for its memory."""
     if not actual.numel():
         return 0.0
-    one, other, found = actual.reshape(-1), expected.reshape(-1), []
-    for start in range(0, one.numel(), PART):
-        part = one[start : start + PART].double()
-        found.append(((part / divisor if divisor != 1.0 else part) - other[start : start + PART]).abs().max())
+    one, other, found = rows_of(actual), rows_of(expected.reshape(actual.shape)), []
+    for some in some_rows(one):
+        part = one[some].double()
+        found.append(((part / divisor if divisor != 1.0 else part) - other[some]).abs().max())
     return float(torch.stack(found).max())
 
 

@@ -59,12 +59,12 @@ class PackedRest:
     """
 
     def __init__(self, whole: torch.Tensor) -> None:
-        self._numbers = torch.empty(whole.numel(), dtype=torch.int32)
+        self._numbers = torch.empty(whole.shape or (1,), dtype=torch.int32)
         self._unit, self._largest, self._rounding, self._taken = 1.0, 0.0, 0.0, 0.0
         self._is_finite = True
-        flat = whole.reshape(-1)
-        self._look(_largest(flat))
-        self._pack(lambda part: flat[part] / self._unit)
+        rows = rows_of(whole)
+        self._look(_largest(whole))
+        self._pack(lambda some: rows[some] / self._unit)
 
     def largest(self) -> float:
         """The largest magnitude of what is left."""
@@ -72,13 +72,13 @@ class PackedRest:
 
     def take(self, part: torch.Tensor, *, is_last: bool) -> None:
         """Takes the output of a part away; after the last one it is known how much is left, but not where."""
-        unit, flat = self._unit, part.reshape(-1)
+        unit, rows = self._unit, rows_of(part)
 
         def left(some: slice) -> torch.Tensor:
-            return self._numbers[some].double().mul_(unit).sub_(flat[some])
+            return self._numbers[some].double().mul_(unit).sub_(rows[some])
 
         self._taken += _largest(part)
-        self._look(float(np.max([_largest(left(some)) for some in _parts(flat)])))  # NaN if one is
+        self._look(float(np.max([_largest(left(some)) for some in some_rows(rows)])))  # NaN if one is
         if is_last:
             self._numbers = torch.empty(0, dtype=torch.int32)
         else:
@@ -97,12 +97,20 @@ class PackedRest:
     def _pack(self, units: Callable[[slice], torch.Tensor]) -> None:
         """Keeps new values, as they are in units, part by part."""
         self._rounding += self._largest / _MOST
-        for part in _parts(self._numbers) if self._is_finite else ():
-            self._numbers[part] = units(part).round_()
+        for some in some_rows(self._numbers) if self._is_finite else ():
+            self._numbers[some] = units(some).round_()
 
 
-def _parts(flat: torch.Tensor) -> list[slice]:
-    return [slice(start, start + PART) for start in range(0, len(flat), PART)]
+def rows_of(value: torch.Tensor) -> torch.Tensor:
+    """A tensor that has rows, in the memory of the given one: a gradient is often a matrix that is turned, and to put
+    it in order takes as much memory again."""
+    return value if value.ndim > 1 else value.reshape(-1)
+
+
+def some_rows(rows: torch.Tensor) -> list[slice]:
+    """A tensor's rows, as many at once as have about `PART` elements."""
+    size = max(1, PART * len(rows) // max(1, rows.numel()))
+    return [slice(start, start + size) for start in range(0, len(rows), size)]
 
 
 def _largest(value: torch.Tensor) -> float:
