@@ -29,6 +29,9 @@ TOLERANCE = 1e-11
 FLOAT32_TOLERANCE, FLOAT32_FACTOR = 2e-6, 32
 """How far float32 may be from float64: by the largest element's size, and by the program's own error in float32."""
 
+TRIMMED_AT = 2**26
+"""For each so many bytes of gradients the heap gives back its holes, where activations were."""
+
 SEED = 1
 
 NO_SUM = (
@@ -98,7 +101,7 @@ class _Comparison:
         self._given: dict[str, torch.Tensor] = {}
         self._errors: dict[str, float] = {}
         self._sizes: dict[str, float] = {}
-        self.largest = 0.0
+        self.largest, self._gone = 0.0, 0
         self.failure: Exception | None = None
 
     def take(self, name: str, value: torch.Tensor) -> None:
@@ -144,7 +147,10 @@ class _Comparison:
         divisor = 1.0 if name.startswith("buffer:") else self._divisor
         expected = self._own.pop(name)
         self._errors[name] = _distance(actual, divisor, expected)
-        trim(expected.nbytes)
+        self._gone += expected.nbytes
+        if self._gone >= TRIMMED_AT:
+            trim(self._gone)
+            self._gone = 0
 
 
 def _differs_wide(program: Program, module: WithLoss, state: Examples, batch: Examples, divisor: float) -> bool:
