@@ -107,8 +107,8 @@ def eager_outputs(
     is_wide, examples, memory = dtype == torch.float64, len(next(iter(batch.values()))), WideMemory()
 
     def parameter_of(tensor: torch.Tensor) -> torch.Tensor:
-        is_kept_narrow = is_wide and tensor.numel() >= WIDENED_WHEN_USED
-        return WidenedTensor(tensor, memory) if is_kept_narrow else widened(tensor, dtype)
+        stays_narrow = is_wide and tensor.numel() >= WIDENED_WHEN_USED
+        return WidenedTensor(tensor, memory) if stays_narrow else widened(tensor, dtype)
 
     twin = copied(module, parameter_of, lambda tensor: widened(tensor, dtype))
     if is_wide and any(t.is_floating_point() and t.dtype != dtype for t in (*twin.parameters(), *twin.buffers())):

@@ -178,13 +178,13 @@ class ExampleSums:
     def _rests(self, whole: tuple[int, int]) -> _Rests:
         """The update of some examples, from which nothing was taken yet, in the order of the program's outputs."""
         given = _Rests()
-        is_kept = not self._is_large and whole == (0, _count(self._batch))
-        if self._whole and is_kept:
+        is_whole = not self._is_large and whole == (0, _count(self._batch))
+        if self._whole and is_whole:
             return {name: Rest(value.clone()) for name, value in self._whole.items()}
 
         def take(name: str, value: torch.Tensor) -> None:
             given[name] = self._rest(value)
-            if is_kept:
+            if is_whole:
                 self._whole[name] = own(value)
 
         self._executor.update(self._state, _rows(self._batch, *whole), take)

@@ -12,8 +12,8 @@ from podlt.program.source_lines import operation_name
 
 aten = torch.ops.aten
 
-MOST_KEPT = 2**25
-"""Bytes of the largest value that is made wide in memory that is kept: a larger one has its own, for as long as one
+MOST_SHARED = 2**25
+"""Bytes of the largest value that is made wide in memory that is used again: a larger one has its own, for as long as one
 operation lasts."""
 
 IN_PARTS, PART = 2**23, 2**20
@@ -38,7 +38,7 @@ class WideMemory:
     """
 
     def __init__(self) -> None:
-        self._kept: list[torch.Tensor] = []
+        self._memory: list[torch.Tensor] = []
 
     def call(
         self,
@@ -88,14 +88,14 @@ class WideMemory:
     def _made(self, narrow: torch.Tensor, lent: list[torch.Tensor]) -> torch.Tensor:
         """Values made wide, in memory that no value of an operation has yet."""
         is_turned = narrow.ndim == 2 and not narrow.is_contiguous() and narrow.t().is_contiguous()
-        if 8 * narrow.numel() > MOST_KEPT or not (is_turned or narrow.is_contiguous()):
+        if 8 * narrow.numel() > MOST_SHARED or not (is_turned or narrow.is_contiguous()):
             return narrow.double()
         place = len(lent)
-        if place == len(self._kept):
-            self._kept.append(torch.empty(0, dtype=torch.float64))
-        if len(self._kept[place]) < narrow.numel():
-            self._kept[place] = torch.empty(narrow.numel(), dtype=torch.float64)
-        memory = self._kept[place][: narrow.numel()]
+        if place == len(self._memory):
+            self._memory.append(torch.empty(0, dtype=torch.float64))
+        if len(self._memory[place]) < narrow.numel():
+            self._memory[place] = torch.empty(narrow.numel(), dtype=torch.float64)
+        memory = self._memory[place][: narrow.numel()]
         lent.append(memory)
         return (
             memory.view(narrow.shape[::-1]).t().copy_(narrow) if is_turned else memory.view(narrow.shape).copy_(narrow)
