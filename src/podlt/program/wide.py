@@ -13,8 +13,8 @@ from podlt.program.source_lines import operation_name
 aten = torch.ops.aten
 
 MOST_SHARED = 2**25
-"""Bytes of the largest value that is made wide in memory that is used again: a larger one has its own, for as long as one
-operation lasts."""
+"""Bytes of the largest value that is made wide in memory that is used again: a larger one has its own, for as long as
+one operation lasts."""
 
 IN_PARTS, PART = 2**23, 2**20
 """From so many elements on a matrix is made wide part by part while it is multiplied, and the elements of a part."""
