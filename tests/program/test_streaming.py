@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from podlt.errors import UnsupportedError
-from podlt.program import eager, example_sums
+from podlt.program import eager, example_sums, wide
 from podlt.program.capture import capture
 from podlt.program.eager import GivenDraws, eager_step
 from podlt.program.ir import FieldSpec
 from podlt.program.philox import uniform
+from podlt.program.rests import PackedRest
 from podlt.program.step import SummedLoss
 from podlt.program.streaming import Each, streamed
 from podlt.program.trace import WithLoss
@@ -67,6 +68,8 @@ def test_parameters_that_are_widened_when_used_give_the_gradients_of_wide_ones(m
 @pytest.fixture
 def as_if_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eager, "WIDENED_WHEN_USED", 0)
+    monkeypatch.setattr(wide, "IN_PARTS", 0)
+    monkeypatch.setattr(wide, "PART", 8)
     monkeypatch.setattr(example_sums, "HELD_BYTES", 0)
     monkeypatch.setattr(example_sums, "PACKED", 0)
 
@@ -94,9 +97,9 @@ def test_a_large_model_whose_examples_see_each_other_is_refused() -> None:
 def test_what_is_left_of_a_packed_output_is_found_down_to_the_tolerance() -> None:
     whole = torch.linspace(-3, 3, 1001, dtype=torch.float64)
     for off, expected in ((0.0, False), (1e-6, True), (float("nan"), True), (float("inf"), True)):
-        rest = example_sums._PackedRest(whole)
-        rest.take(whole * 0.25)
+        rest = PackedRest(whole)
+        rest.take(whole * 0.25, is_last=False)
         part = whole * 0.75
         part[17] += off
-        rest.take(part)
+        rest.take(part, is_last=True)
         assert rest.is_something(0.0) is expected, off

@@ -18,6 +18,7 @@ from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.operations import STOCK_ARITHMETIC
 from podlt.program.philox import uniform
+from podlt.program.rests import rows_of, some_rows
 from podlt.program.streaming import streamed
 from podlt.program.trace import WithLoss, explain
 from podlt.program.update import DIVISOR
@@ -28,8 +29,8 @@ TOLERANCE = 1e-11
 FLOAT32_TOLERANCE, FLOAT32_FACTOR = 2e-6, 32
 """How far float32 may be from float64: by the largest element's size, and by the program's own error in float32."""
 
-PART = 2**20
-"""How many elements of two tensors are compared at once."""
+TRIMMED_AT = 2**26
+"""For each so many bytes of gradients the heap gives back its holes, where activations were."""
 
 SEED = 1
 
@@ -100,7 +101,7 @@ class _Comparison:
         self._given: dict[str, torch.Tensor] = {}
         self._errors: dict[str, float] = {}
         self._sizes: dict[str, float] = {}
-        self.largest = 0.0
+        self.largest, self._gone = 0.0, 0
         self.failure: Exception | None = None
 
     def take(self, name: str, value: torch.Tensor) -> None:
@@ -146,7 +147,10 @@ class _Comparison:
         divisor = 1.0 if name.startswith("buffer:") else self._divisor
         expected = self._own.pop(name)
         self._errors[name] = _distance(actual, divisor, expected)
-        trim(expected.nbytes)
+        self._gone += expected.nbytes
+        if self._gone >= TRIMMED_AT:
+            trim(self._gone)
+            self._gone = 0
 
 
 def _differs_wide(program: Program, module: WithLoss, state: Examples, batch: Examples, divisor: float) -> bool:
@@ -213,10 +217,10 @@ def _distance(actual: torch.Tensor, divisor: float, expected: torch.Tensor) -> f
     """The largest difference between one tensor over a number and another, in float64; part by part, for its memory."""
     if not actual.numel():
         return 0.0
-    one, other, found = actual.reshape(-1), expected.reshape(-1), []
-    for start in range(0, one.numel(), PART):
-        part = one[start : start + PART].double()
-        found.append(((part / divisor if divisor != 1.0 else part) - other[start : start + PART]).abs().max())
+    one, other, found = rows_of(actual), rows_of(expected.reshape(actual.shape)), []
+    for some in some_rows(one):
+        part = one[some].double()
+        found.append(((part / divisor if divisor != 1.0 else part) - other[some]).abs().max())
     return float(torch.stack(found).max())
 
 

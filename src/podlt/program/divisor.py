@@ -8,7 +8,6 @@ divided by the divisor of all its examples (`program.update`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import torch
 
@@ -75,7 +74,7 @@ def divisor_of(program: Program, state: Examples, batch: Examples, *, double: bo
     value = dict(program.outputs).get(DIVISOR)
     if value is None:
         return None
-    part = drop_dead(replace(program, outputs=((DIVISOR, value),)))
+    part = _made_only(program, ((DIVISOR, value),))
     executor = Executor(part, double=True) if double else Executor(part, arithmetic=STOCK_ARITHMETIC)
     found: dict[str, float] = {}
     executor.give(state, batch, 0, lambda name, value: found.update({name: float(value)}))
@@ -107,11 +106,25 @@ def _made_of(program: Program, prefix: str) -> set[int]:
 
 def _values(program: Program, wanted: Sequence[int], state: Examples, batch: Examples) -> dict[int, float]:
     """Scalars of a step, by the nodes that they are made of alone."""
-    part = drop_dead(replace(program, outputs=tuple((str(value), value) for value in wanted)))
+    part = _made_only(program, tuple((str(value), value) for value in wanted))
     found: dict[int, float] = {}
     executor = Executor(part, double=True, draw=constant_draw(NO_DROPOUT))
     executor.give(state, batch, 0, lambda name, value: found.update({int(name): float(value)}))
     return found
+
+
+def _made_only(program: Program, outputs: tuple[tuple[str, int], ...]) -> Program:
+    """The few nodes that divisors are made of. What a loss counts depends on its scores' shape alone: zeros stand in
+    their place, and the model is not run."""
+    types, nodes = list(program.types), list[Node]()
+    for node in program.nodes:
+        if node.operation in _FORWARD:
+            scores = program.types[node.arguments[0]["v"]]
+            nodes.append(Node("zeros.default", [list(scores.shape)], {"dtype": {"t": scores.dtype}}, (len(types),)))
+            node = Node(node.operation, [{"v": len(types)}, *node.arguments[1:]], node.keywords, node.outputs)
+            types.append(scores)
+        nodes.append(node)
+    return drop_dead(Program(program.arithmetic, tuple(types), program.inputs, tuple(nodes), outputs))
 
 
 def _numerator(program: Program, divisors: set[int]) -> Program:

@@ -18,7 +18,7 @@ from podlt.program.execute import Draw
 from podlt.program.preparation import copied
 from podlt.program.source_lines import operation_name
 from podlt.program.trace import WithLoss
-from podlt.program.wide import WidenedTensor
+from podlt.program.wide import WideMemory, WidenedTensor
 
 WIDENED_WHEN_USED = 2**18
 """From so many elements on, a parameter stays float32 in a step in float64 (`wide`)."""
@@ -104,10 +104,11 @@ def eager_outputs(
     Raises:
         Exception: whatever the module raises, as one that makes float32 tensors of its own does in float64.
     """
-    is_wide, examples = dtype == torch.float64, len(next(iter(batch.values())))
+    is_wide, examples, memory = dtype == torch.float64, len(next(iter(batch.values()))), WideMemory()
 
     def parameter_of(tensor: torch.Tensor) -> torch.Tensor:
-        return WidenedTensor(tensor) if is_wide and tensor.numel() >= WIDENED_WHEN_USED else widened(tensor, dtype)
+        stays_narrow = is_wide and tensor.numel() >= WIDENED_WHEN_USED
+        return WidenedTensor(tensor, memory) if stays_narrow else widened(tensor, dtype)
 
     twin = copied(module, parameter_of, lambda tensor: widened(tensor, dtype))
     if is_wide and any(t.is_floating_point() and t.dtype != dtype for t in (*twin.parameters(), *twin.buffers())):

@@ -6,12 +6,12 @@ variances are those of the whole batch, and then its update must be such a sum t
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn import functional
 
@@ -20,6 +20,7 @@ from podlt.program.execute import Executor, Trace
 from podlt.program.heap import TRIMMED, trim
 from podlt.program.ir import Program, TensorType, resolve
 from podlt.program.liveness import references
+from podlt.program.rests import NOISE, PACKED, TOLERANCE, PackedRest, Rest, own
 from podlt.program.streaming import Each
 from podlt.program.trial import NO_DROPOUT
 
@@ -27,24 +28,11 @@ EXAMPLES = 7
 CUTS = ((1, 6), (2, 5), (4, 3), (1,) * EXAMPLES)
 """How these examples are cut; a large model's are fewer."""
 
-TOLERANCE = 1e-8
-
-NOISE = 1e-13
-"""What float64 leaves of a gradient that is zero, as a key's bias has in attention: by the update's largest value."""
-
 BATCH_NORM = "_native_batch_norm_legit_functional.default"
 BATCH_NORM_BACKWARD = "native_batch_norm_backward.default"
 
 HELD_BYTES = 2**26
 """Up to so many bytes of an update are kept for all cuts; a larger one is worked out again for each."""
-
-PACKED = 2**18
-"""From so many elements on an output of a large update is kept in 32 bits an element."""
-
-_MOST = 2**31 - 1
-
-PART = 2**20
-"""How many elements are made wide at once."""
 
 Examples = Mapping[str, torch.Tensor]
 
@@ -99,73 +87,36 @@ class _GivenNorms(Executor):
         return self._backward(gradient, x, weight, saved_mean, spread, None, None, False, eps, wanted)
 
 
-class _Rest:
-    """What is left of an output of a batch when those of its parts are taken from it.
+@dataclass(frozen=True)
+class _Stretch:
+    """Consecutive examples of a batch, and where they are cut."""
 
-    Args:
-        whole: the output of the batch; changed.
+    start: int
+    sizes: tuple[int, ...]
+
+    def whole(self) -> tuple[int, int]:
+        """The first example, and the one behind the last."""
+        return self.start, self.start + sum(self.sizes)
+
+    def parts(self) -> list[tuple[int, int]]:
+        """As `whole`, of each part."""
+        starts = [self.start + sum(self.sizes[:i]) for i in range(len(self.sizes))]
+        return [(start, start + size) for start, size in zip(starts, self.sizes, strict=True)]
+
+
+def _stretches(cuts: Sequence[tuple[int, ...]]) -> list[_Stretch]:
+    """What is compared in the place of a batch cut in each of these ways.
+
+    That the batch is the sum of its first example and the rest is known before all examples are taken one by one: then
+    it is enough that the rest is the sum of its own.
     """
-
-    def __init__(self, whole: torch.Tensor) -> None:
-        self._left, self._taken, self._same = whole, 0.0, True
-
-    def largest(self) -> float:
-        """The largest magnitude of what is left."""
-        return _largest(self._left) if self._left.is_floating_point() else 0.0
-
-    def take(self, part: torch.Tensor) -> None:
-        """Takes the output of a part away; whole numbers must be the same in all."""
-        if part.is_floating_point():
-            self._left.sub_(part)
-            self._taken += _largest(part)
-        else:
-            self._same &= torch.equal(self._left, part)
-
-    def is_something(self, noise: float) -> bool:
-        """Whether more is left than float64 leaves of nothing."""
-        return not self._same or not self.largest() <= TOLERANCE * self._taken + noise + 1e-300
+    found = [_Stretch(0, cut) for cut in cuts]
+    if found and set(cuts[-1]) == {1} and cuts[0] == (1, len(cuts[-1]) - 1):
+        return [*found[1:-1], found[0], _Stretch(1, cuts[-1][1:])]
+    return found
 
 
-class _PackedRest:
-    """As `_Rest`, in half the memory: whole numbers of 32 bits, in units of the largest value.
-
-    They are rounded by 2**-32 of it each time, which counts as left over.
-
-    Args:
-        whole: the output of the batch, float64.
-    """
-
-    def __init__(self, whole: torch.Tensor) -> None:
-        self._numbers = torch.empty(whole.numel(), dtype=torch.int32)
-        self._unit, self._largest, self._rounding, self._taken = 1.0, 0.0, 0.0, 0.0
-        self._is_finite = True
-        flat = whole.reshape(-1)
-        self._pack(lambda part: flat[part].clone())
-
-    def largest(self) -> float:
-        """The largest magnitude of what is left."""
-        return self._largest
-
-    def take(self, part: torch.Tensor) -> None:
-        """Takes the output of a part away."""
-        numbers, unit, flat = self._numbers, self._unit, part.reshape(-1)
-        self._taken += _largest(part)
-        self._pack(lambda some: numbers[some].double().mul_(unit).sub_(flat[some]))
-
-    def is_something(self, noise: float) -> bool:
-        """Whether more is left than float64 and the rounding leave of nothing."""
-        left = self._largest + self._rounding
-        return not self._is_finite or not left <= TOLERANCE * self._taken + noise + 1e-300
-
-    def _pack(self, made: Callable[[slice], torch.Tensor]) -> None:
-        """Takes new values, which are made part by part: once for their largest, and once to be kept."""
-        parts = [slice(start, start + PART) for start in range(0, len(self._numbers), PART)]
-        self._largest = float(np.max([_largest(made(part)) for part in parts]))  # NaN if one is
-        self._is_finite &= math.isfinite(self._largest)
-        self._unit = self._largest / _MOST or 1.0
-        self._rounding += self._largest / _MOST
-        for part in parts if self._is_finite else ():
-            self._numbers[part] = made(part).div_(self._unit).round_()
+_Rests = dict[str, Rest | PackedRest]
 
 
 class ExampleSums:
@@ -188,7 +139,13 @@ class ExampleSums:
 
     def fault(self) -> str:
         """The name of an output that depends on how the examples are cut, "" if none does."""
-        return next(filter(None, map(self._fault_of, self._cuts)), "")
+        stretches, rests = _stretches(self._cuts), None
+        for stretch, after in zip(stretches, (*stretches[1:], None), strict=False):
+            is_next = after is not None and after.whole() == stretch.parts()[-1]
+            fault, rests = self._fault_of(stretch, rests or self._rests(stretch.whole()), is_next=is_next)
+            if fault:
+                return fault
+        return ""
 
     def has_other_term(self) -> bool:
         """Whether the loss is a sum over examples and something that each part has once more."""
@@ -197,35 +154,51 @@ class ExampleSums:
         terms = [(total - whole) / (count - 1) for total, count in excess]
         return max(terms) - min(terms) <= TOLERANCE * (abs(whole) + max(map(abs, terms)))
 
-    def _fault_of(self, cut: Sequence[int]) -> str:
-        rests = self._rests()
+    def _fault_of(self, stretch: _Stretch, rests: _Rests, *, is_next: bool) -> tuple[str, _Rests | None]:
+        """The name of an output that is no sum of those of its parts, and what the last part gave if it is the next to
+        be cut, in the place of what was left of the whole."""
         noise = NOISE * max(rest.largest() for name, rest in rests.items() if not name.startswith("buffer:"))
-        for part in self._cut(cut):
-            self._executor.update(self._state, part, lambda name, value: rests[name].take(value))
-            if self._is_large:
-                trim(TRIMMED)
-        faults = (n for n, rest in rests.items() if rest.is_something(0.0 if n.startswith("buffer:") else noise))
-        return next(faults, "")
+        names, faults, given = [name for name, _ in self._executor.program.outputs], set[str](), _Rests()
 
-    def _rests(self) -> dict[str, _Rest | _PackedRest]:
-        """The update of the batch, from which nothing was taken yet, in the order of the program's outputs."""
-        if self._whole:
-            return {name: _Rest(value.clone()) for name, value in self._whole.items()}
-        given: dict[str, _Rest | _PackedRest] = {}
+        def take(name: str, value: torch.Tensor, *, is_last: bool) -> None:
+            rests[name].take(value, is_last=is_last)
+            if not is_last:
+                return
+            if rests.pop(name).is_something(0.0 if name.startswith("buffer:") else noise):
+                faults.add(name)
+            if is_next:
+                given[name] = self._rest(value)
+
+        for part in stretch.parts():
+            take_part = partial(take, is_last=part == stretch.parts()[-1])
+            self._executor.update(self._state, _rows(self._batch, *part), take_part)
+            self._trim()
+        return next(filter(faults.__contains__, names), ""), {name: given[name] for name in names} if is_next else None
+
+    def _rests(self, whole: tuple[int, int]) -> _Rests:
+        """The update of some examples, from which nothing was taken yet, in the order of the program's outputs."""
+        given = _Rests()
+        is_whole = not self._is_large and whole == (0, _count(self._batch))
+        if self._whole and is_whole:
+            return {name: Rest(value.clone()) for name, value in self._whole.items()}
 
         def take(name: str, value: torch.Tensor) -> None:
-            is_packed = value.is_floating_point() and value.numel() >= PACKED
-            given[name] = _PackedRest(value) if is_packed else _Rest(_own(value))
+            given[name] = self._rest(value)
+            if is_whole:
+                self._whole[name] = own(value)
 
+        self._executor.update(self._state, _rows(self._batch, *whole), take)
+        self._trim()
+        return given
+
+    def _rest(self, value: torch.Tensor) -> Rest | PackedRest:
+        """Of an output, which may share memory with others."""
+        is_packed = self._is_large and value.is_floating_point() and value.numel() >= PACKED
+        return PackedRest(value) if is_packed else Rest(own(value))
+
+    def _trim(self) -> None:
         if self._is_large:
-            self._executor.update(self._state, self._batch, take)
             trim(TRIMMED)
-            return {name: given[name] for name, _ in self._executor.program.outputs}
-        found: dict[str, torch.Tensor] = {}
-        # A copy: outputs may share memory, and are changed.
-        self._executor.update(self._state, self._batch, lambda name, value: found.update({name: _own(value)}))
-        self._whole = {name: found[name] for name, _ in self._executor.program.outputs}
-        return self._rests()
 
     def _loss(self, batch: Examples) -> float:
         found: dict[str, float] = {}
@@ -268,8 +241,7 @@ class ExampleSums:
         return values
 
     def _cut(self, cut: Sequence[int]) -> list[dict[str, torch.Tensor]]:
-        starts = [sum(cut[:i]) for i in range(len(cut))]
-        return [_rows(self._batch, start, start + size) for start, size in zip(starts, cut, strict=True)]
+        return [_rows(self._batch, *part) for part in _Stretch(0, tuple(cut)).parts()]
 
 
 def _count(batch: Examples) -> int:
@@ -311,18 +283,6 @@ def _numbering(program: Program, node: int, agree: Sequence[bool], of_batch: set
 def _is_folded(kind: TensorType) -> bool:
     """Whether examples and something else share a dimension, in an order that the shape does not tell."""
     return any(isinstance(dim, dict) and dim["B"][0] != 1 for dim in kind.shape)
-
-
-def _largest(value: torch.Tensor) -> float:
-    if not value.numel():
-        return 0.0
-    low, high = torch.aminmax(value)
-    return max(-float(low), float(high))
-
-
-def _own(value: torch.Tensor) -> torch.Tensor:
-    """A copy, in float64 if it is a float."""
-    return value.to(torch.float64, copy=True) if value.is_floating_point() else value.clone()
 
 
 def _nothing(name: str, value: torch.Tensor) -> None:

@@ -15,9 +15,10 @@ from podlt.exact.portable.devices import CPU, torch_device
 from podlt.program.descent import Rule
 from podlt.program.ir import Program, resolve
 from podlt.program.layout import TORCH_DTYPES
-from podlt.program.liveness import VIEWS, last_uses, references
+from podlt.program.liveness import VIEWS, last_uses, references, sums_in_place
 from podlt.program.operations import STOCK_ARITHMETIC, table, writing
 from podlt.program.pieces import PieceSums, piece_bounds, piece_seed
+from podlt.program.wide import WideMemory, widening
 
 Trace = Callable[[int, Sequence[torch.Tensor]], None]
 Draw = Callable[[int, int, list[int]], torch.Tensor]
@@ -66,7 +67,8 @@ class Executor:
         self._steps: dict[int, list[Step]] = {}
         self._direct = _direct_outputs(program)
         self._dying = last_uses(program)
-        self._narrow = _narrow(program) if double else frozenset()
+        self._narrow, self._wide = _narrow(program) if double else frozenset(), WideMemory()
+        self._in_place = sums_in_place(program, self._dying) if double else frozenset()
 
     def run(
         self,
@@ -251,10 +253,13 @@ class Executor:
             direct: a gradient is written where the update wants it, which `run` keeps after the values.
         """
         node = self.program.nodes[number]
-        operation = self._table[node.operation]
+        operation: Callable[..., Any] = self._table[node.operation]
         writing_out = self._writes_out.get(node.operation)
         if node.operation not in VIEWS and not self._narrow.isdisjoint(references(node.arguments)):
-            operation, writing_out = _widening(operation), writing_out and _widening(writing_out)
+            operation = widening(node.operation, operation, self._wide)
+            writing_out = writing_out and widening(node.operation, writing_out, self._wide)
+        if number in self._in_place and not meta:
+            operation = _add_onto
         fixed = {key: self._constant(a, examples) for key, a in node.keywords.items()}
         if node.operation in _FACTORIES and "dtype" not in fixed and self._dtypes is not TORCH_DTYPES:
             fixed["dtype"] = self._dtypes[self.program.types[node.outputs[0]].dtype]  # else torch's default
@@ -380,15 +385,10 @@ def _narrow(program: Program) -> frozenset[int]:
     return frozenset(found)
 
 
-def _widening(operation: Callable[..., Any]) -> Callable[..., Any]:
-    """An operation that is given float64 in the place of float32, for as long as it lasts."""
-    return lambda *given, **fixed: operation(*map(_wide, given), **fixed)
-
-
-def _wide(item: Any) -> Any:
-    if isinstance(item, list):
-        return [_wide(part) for part in item]
-    return item.double() if isinstance(item, torch.Tensor) and item.dtype == torch.float32 else item
+def _add_onto(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """The sum, in the memory of the second term."""
+    is_shared = first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
+    return first + second if is_shared else second.add_(first)
 
 
 def _direct_outputs(program: Program) -> dict[int, int]:

@@ -41,3 +41,24 @@ def last_uses(program: Program) -> list[list[int]]:
         if i < end and number >= len(program.inputs):
             dying[i].append(number)
     return dying
+
+
+_OWN = frozenset(("mm.default", "embedding_dense_backward.default"))
+"""Operations whose output is memory of its own, of the size of a parameter."""
+
+
+def sums_in_place(program: Program, dying: list[list[int]]) -> frozenset[int]:
+    """Additions whose second term nothing needs afterwards, and nothing else lies in: gradients of a tied weight.
+
+    Args:
+        program: the program.
+        dying: its `last_uses`.
+    """
+    own = {node.outputs[0] for node in program.nodes if node.operation in _OWN} - {v for _, v in program.outputs}
+    return frozenset(
+        i
+        for i, node in enumerate(program.nodes)
+        if node.operation == "add.Tensor" and len(references(node.arguments)) == 2 and not node.keywords
+        for first, second in [references(node.arguments)]
+        if first != second and second in own and second in dying[i] and program.types[first] == program.types[second]
+    )

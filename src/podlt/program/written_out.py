@@ -174,9 +174,23 @@ def _one_direction(
     return recurrence(kind, value, (states[0], states[1] if kind == "lstm" else None), weights)
 
 
+def _ctc_loss(
+    log_probs: Tensor, targets: Tensor, input_lengths: Any, target_lengths: Any, *rest: Any, **named: Any
+) -> Any:
+    """`torch.nn.functional.ctc_loss`: lengths that are equal in a list are so for any number of examples."""
+    lengths = input_lengths, target_lengths
+    if log_probs.ndim == 3 and not any(isinstance(one, Tensor) or len({*one}) != 1 for one in lengths):
+        examples = log_probs.shape[1]
+        if targets.ndim == 1:
+            targets = targets.reshape(examples, target_lengths[0])
+        input_lengths, target_lengths = (torch.full((examples,), one[0]) for one in lengths)
+    return functional.ctc_loss(log_probs, targets, input_lengths, target_lengths, *rest, **named)
+
+
 _WRITTEN_OUT: Mapping[Any, Callable[..., Any]] = {
     functional.gaussian_nll_loss: _gaussian_nll,
     functional.embedding_bag: embedding_bag,
+    functional.ctc_loss: _ctc_loss,
     torch._weight_norm: _weight_norm,
     torch._VF._pack_padded_sequence: _pack,
     functional.scaled_dot_product_attention: _attention,

@@ -1,7 +1,8 @@
 """The one way in which this package compiles: Numba without fast-math, so that no operation is reordered or fused.
 
 Without fast-math LLVM neither reassociates floating-point additions nor contracts a product and a sum into a
-fused multiply-add, for any processor: a kernel returns the bits that its source says. Kernels work on one thread.
+fused multiply-add, for any processor: a kernel returns the bits that its source says. `exact_product_and` is for
+where it makes no difference. Kernels work on one thread.
 Compiled code is kept beside the source (or in NUMBA_CACHE_DIR); what changes in another module does not
 invalidate it, which is why `conformance` is run by every worker that starts.
 """
@@ -13,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -42,6 +44,23 @@ def _pointer(typing_context: Any, address: Any) -> Any:
         return builder.inttoptr(arguments[0], cgutils.voidptr_t)
 
     return types.voidptr(address), generate
+
+
+@intrinsic
+def exact_product_and(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
+    """Inside a kernel: a * b + c of float64, where a * b is exact: so it is rounded once, fused or not.
+
+    A processor that has one instruction for both is given it. Of a product that is not exact the bits would depend on
+    the processor.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.DoubleType()
+        wanted = ir.FunctionType(kind, [kind] * 3)
+        function = cgutils.get_or_insert_function(builder.module, wanted, "llvm.fmuladd.f64")  # type: ignore[no-untyped-call]
+        return builder.call(function, arguments)
+
+    return types.float64(types.float64, types.float64, types.float64), generate
 
 
 @inlined

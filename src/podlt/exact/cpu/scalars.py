@@ -19,7 +19,6 @@ _ROUND32 = np.float32(12582912.0)
 _ROUND64 = np.float64(6755399441055744.0)  # 1.5 * 2**52
 _ROUND64_BITS = np.int64(np.float64(6755399441055744.0).view(np.int64))
 _0, _1, _2, _HALF, _3, _4 = (np.float32(v) for v in (0.0, 1.0, 2.0, 0.5, 3.0, 4.0))
-_MINUS_HALF = np.float32(-0.5)
 _INF, _NAN = np.float32(np.inf), np.float32(np.nan)
 _LOG2_E_FRACTION = c.LOG2_E_FRACTION
 _ATAN_LARGE, _ATAN_MIDDLE, _HALF_PI, _QUARTER_PI = c.ATAN_LARGE, c.ATAN_MIDDLE, c.HALF_PI, c.QUARTER_PI
@@ -29,7 +28,7 @@ _LOG2_E, _LN2_HIGH, _LN2_LOW = c.LOG2_E, c.LN2_HIGH, c.LN2_LOW
 _EXP_LARGEST, _EXP_LEAST, _SQRT_HALF = c.EXP_LARGEST, c.EXP_LEAST, c.SQRT_HALF
 _EXPM1_BOUND = c.EXPM1_BOUND
 _TANH_SMALL, _ERF_SMALL = c.TANH_SMALL, c.ERF_SMALL
-_INVERSE_SQRT_TWO_PI, _SQRT_TWO_OVER_PI, _GELU_CUBIC = c.INVERSE_SQRT_TWO_PI, c.SQRT_TWO_OVER_PI, c.GELU_CUBIC
+_SQRT_TWO_OVER_PI, _GELU_CUBIC = c.SQRT_TWO_OVER_PI, c.GELU_CUBIC
 _GELU_CUBIC_3 = np.float32(_3 * c.GELU_CUBIC)
 _SMALLEST_NORMAL, _TWO_23 = np.float32(2.0**-126), np.float32(2.0**23)
 _U23, _U127 = np.uint32(23), np.uint32(127)
@@ -37,21 +36,21 @@ _I64_1, _I64_2, _I64_3 = np.int64(1), np.int64(2), np.int64(3)
 
 
 @inlined
-def _either(condition: bool, a: np.float32, b: np.float32) -> np.float32:
+def either(condition: bool, a: np.float32, b: np.float32) -> np.float32:
     """`a` if `condition` else `b`, without a branch, which would keep loops from vectorising."""
     mask = np.int32(-np.int32(condition))
     return np.int32((np.float32(a).view(np.int32) & mask) | (np.float32(b).view(np.int32) & ~mask)).view(np.float32)
 
 
 @inlined
-def _signed(size: np.float32, x: np.float32) -> np.float32:
+def signed(size: np.float32, x: np.float32) -> np.float32:
     """`size` >= 0 with the sign of `x`."""
     sign = np.float32(x).view(np.int32) & np.int32(-0x80000000)
     return np.int32(np.float32(size).view(np.int32) | sign).view(np.float32)
 
 
 @scalar
-def _horner(coefficients: tuple[np.float32, ...], x: np.float32) -> np.float32:
+def horner(coefficients: tuple[np.float32, ...], x: np.float32) -> np.float32:
     """The polynomial with these coefficients, highest power first: one product and one sum a step, each rounded."""
     total = coefficients[0]
     for coefficient in coefficients[1:]:
@@ -66,14 +65,14 @@ def exp(x: np.float32) -> np.float32:
     b = b if b > _EXP_LEAST else _EXP_LEAST
     n = (b * _LOG2_E + _ROUND32) - _ROUND32
     r = (b - n * _LN2_HIGH) - n * _LN2_LOW
-    p = _horner(_EXP, r)
+    p = horner(_EXP, r)
     p = (p * (r * r) + r) + _1
     whole = np.int32(n)
     half = whole >> 1
     first = np.int32((half + 127) << 23).view(np.float32)
     second = np.int32((whole - half + 127) << 23).view(np.float32)
     scaled = (p * first) * second
-    return _either(x == x, scaled, x)
+    return either(x == x, scaled, x)
 
 
 @scalar
@@ -99,7 +98,7 @@ def _logarithm(x: np.float32, base_2: bool) -> np.float32:
     f = (m + m if small else m) - _1
     nf = np.float32(np.int32(n - (1 if small else 0)))
     z = f * f
-    t = _horner(_LOG, f)
+    t = horner(_LOG, f)
     t = (t * f) * z
     if base_2:
         t = t - _HALF * z
@@ -118,10 +117,10 @@ def tanh(x: np.float32) -> np.float32:
     """The hyperbolic tangent; see `definition.elementary.tanh`."""
     size = abs(x)
     z = x * x
-    near = (_horner(_TANH, z) * z) * x + x
+    near = (horner(_TANH, z) * z) * x + x
     far = _1 - _2 / (exp(size + size) + _1)
-    out = _either(size < _TANH_SMALL, near, _signed(far, x))
-    return _either(x == x, out, x)
+    out = either(size < _TANH_SMALL, near, signed(far, x))
+    return either(x == x, out, x)
 
 
 @scalar
@@ -135,12 +134,12 @@ def erf(x: np.float32) -> np.float32:
     """The error function; see `definition.elementary.erf`."""
     size = abs(x)
     s = x * x
-    near = _horner(_ERF_NEAR, s) * x + x
+    near = horner(_ERF_NEAR, s) * x + x
     b = size if size < _4 else _4
-    q = _horner(_ERF_FAR, b)
+    q = horner(_ERF_FAR, b)
     far = _1 - exp(q * b - b)
-    out = _either(size <= _ERF_SMALL, near, _signed(far, x))
-    return _either(x == x, out, x)
+    out = either(size <= _ERF_SMALL, near, signed(far, x))
+    return either(x == x, out, x)
 
 
 @scalar
@@ -149,8 +148,8 @@ def log1p(x: np.float32) -> np.float32:
     u = x + _1
     d = u - _1
     exact = d == _0
-    out = log(u) * (x / _either(exact, _1, d))
-    return _either(exact or x == _INF, x, out)
+    out = log(u) * (x / either(exact, _1, d))
+    return either(exact or x == _INF, x, out)
 
 
 @scalar
@@ -160,32 +159,18 @@ def expm1(x: np.float32) -> np.float32:
     b = b if b > -_EXPM1_BOUND else -_EXPM1_BOUND
     n = (b * _LOG2_E + _ROUND32) - _ROUND32
     r = (b - n * _LN2_HIGH) - n * _LN2_LOW
-    q = _horner(_EXP, r)
+    q = horner(_EXP, r)
     q = q * (r * r) + r
     power = np.int32((np.int32(n) + 127) << 23).view(np.float32)
     near = q * power + (power - _1)
-    out = _either(x > _EXPM1_BOUND, exp(x), near)
-    return _either(x == _0 or x != x, x, out)
+    out = either(x > _EXPM1_BOUND, exp(x), near)
+    return either(x == _0 or x != x, x, out)
 
 
 @scalar
 def rsqrt(x: np.float32) -> np.float32:
     """1 / sqrt(x), each rounded."""
     return _1 / np.float32(math.sqrt(x))
-
-
-@scalar
-def gelu(x: np.float32) -> np.float32:
-    """See `definition.elementary.gelu`."""
-    return (x * _HALF) * (_1 + erf(x * _SQRT_HALF))
-
-
-@scalar
-def gelu_slope(x: np.float32) -> np.float32:
-    """See `definition.elementary.gelu_slope`."""
-    area = _HALF * (_1 + erf(x * _SQRT_HALF))
-    density = exp((x * x) * _MINUS_HALF) * _INVERSE_SQRT_TWO_PI
-    return area + x * density
 
 
 @inlined
@@ -215,8 +200,8 @@ def wave(x: np.float32, quarters: int) -> np.float32:
     n = (wide * c.TWO_OVER_PI + _ROUND64) - _ROUND64
     r = (wide - n * c.HALF_PI_HIGH) - n * c.HALF_PI_LOW
     z = r * r
-    sine = r + (r * z) * _horner(_SIN, z)
-    cosine = 1.0 + z * _horner(_COS, z)
+    sine = r + (r * z) * horner(_SIN, z)
+    cosine = 1.0 + z * horner(_COS, z)
     quadrant = (np.float64(n + _ROUND64).view(np.int64) - _ROUND64_BITS + quarters) & _I64_3
     value = cosine if quadrant & _I64_1 == _I64_1 else sine
     return np.float32(-value if quadrant >= _I64_2 else value)
@@ -278,7 +263,7 @@ def erfc(x: np.float32) -> np.float32:
     size = abs(np.float64(x))
     size = size if size < c.ERFC_LARGEST else c.ERFC_LARGEST
     q = (size - 2.0) / (size + 2.0)
-    tail = (_horner(_ERFC, q) / (1.0 + size * 2.0)) * _exp64(-(size * size))
+    tail = (horner(_ERFC, q) / (1.0 + size * 2.0)) * _exp64(-(size * size))
     return x if x != x else np.float32(2.0 - tail if x < _0 else tail)
 
 
@@ -287,8 +272,8 @@ def atan(x: np.float32) -> np.float32:
     """The inverse tangent; see `definition.elementary.atan`."""
     size = abs(x)
     large, middle = size > _ATAN_LARGE, size > _ATAN_MIDDLE
-    start = _either(large, _HALF_PI, _either(middle, _QUARTER_PI, _0))
-    b = _either(large, -_1, _either(middle, size - _1, size)) / _either(large, size, _either(middle, size + _1, _1))
+    start = either(large, _HALF_PI, either(middle, _QUARTER_PI, _0))
+    b = either(large, -_1, either(middle, size - _1, size)) / either(large, size, either(middle, size + _1, _1))
     z = b * b
-    out = start + ((_horner(_ATAN, z) * z) * b + b)
-    return _either(x == x, _signed(out, x), x)
+    out = start + ((horner(_ATAN, z) * z) * b + b)
+    return either(x == x, signed(out, x), x)

@@ -54,10 +54,20 @@ def _running(largest: bool) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
 
 
 def _log_cum_sum_exp(x: Tensor, dim: int) -> Tensor:
-    """By the largest of the line. -inf where a prefix is nothing beside it."""
-    top = x.amax(dim, keepdim=True)
+    """Sums of two, of four and so on: by the largest of the line, what comes long before it would be nothing."""
+    count, step = x.shape[dim] if x.ndim else 0, 1
+    while step < count:
+        nothing = torch.full_like(x.narrow(dim, 0, step), float("-inf"))
+        x = _log_add_exp(x, torch.cat([nothing, x.narrow(dim, 0, count - step)], dim))
+        step *= 2
+    return x.clone() if step == 1 else x
+
+
+def _log_add_exp(a: Tensor, b: Tensor) -> Tensor:
+    """The logarithm of e**a + e**b, where either may be -inf."""
+    top = torch.maximum(a, b)
     top = torch.where(top == float("-inf"), 0.0, top)
-    return torch.log(torch.exp(x - top).cumsum(dim)) + top
+    return torch.log(torch.exp(a - top) + torch.exp(b - top)) + top
 
 
 def _argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:

@@ -32,9 +32,9 @@ def _ctc_loss(
     Raises:
         UnsupportedError: the labels are one row for all examples, whose parts' lengths depend on the data.
     """
+    steps, n, _ = log_probs.shape
     if targets.ndim != 2:
         raise UnsupportedError("ctc_loss: expected labels (n, s), padded, got all examples' labels in one row")
-    steps, n, _ = log_probs.shape
     inputs, lengths = (torch.as_tensor(v).long() for v in (input_lengths, target_lengths))
     states = 2 * targets.shape[1] + 1
     labels = torch.stack([torch.full_like(targets, blank), targets], 2).reshape(n, states - 1)
@@ -44,7 +44,9 @@ def _ctc_loss(
     before = pad(labels, (2, 0), value=blank)[:, :states]
     skips = (labels != blank) & (labels != before)
     scores = log_probs.gather(2, labels.unsqueeze(0).expand(steps, n, states))
-    alpha = torch.where(torch.arange(states) < 2, scores[0], NEVER)
+    places = torch.arange(states)
+    nothing = torch.where(places < 1, 0.0, NEVER)  # of no step: only no label is likely
+    alpha = torch.where((inputs > 0).unsqueeze(1), torch.where(places < 2, scores[0], NEVER), nothing)
     for t in range(1, steps):
         one, two = (pad(alpha, (k, 0), value=NEVER)[:, :states] for k in (1, 2))
         reached = torch.logsumexp(torch.stack([alpha, one, torch.where(skips, two, NEVER)]), 0) + scores[t]

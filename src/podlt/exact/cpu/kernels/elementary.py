@@ -7,6 +7,7 @@ import numpy as np
 from podlt.exact.constants import Array
 from podlt.exact.cpu import scalars
 from podlt.exact.cpu.jit import array_at, kernel
+from podlt.exact.cpu.kernels import gelu
 
 EXP, LOG, TANH, SIGMOID, ERF, RSQRT, GELU, GELU_TANH, SIN, COS, SILU, LOG1P, EXPM1, LOG2, ERFC, ATAN, SQRT = range(17)
 
@@ -34,8 +35,7 @@ def unary(which: int, at: int, n: int, to: int) -> None:
         for i in range(n):
             out[i] = scalars.rsqrt(x[i])
     elif which == GELU:
-        for i in range(n):
-            out[i] = scalars.gelu(x[i])
+        gelu.gelu(x, out)
     elif which == GELU_TANH:
         for i in range(n):
             out[i] = scalars.gelu_tanh(x[i])
@@ -74,8 +74,7 @@ def slope(which: int, grad_at: int, at: int, n: int, to: int) -> None:
     grad, x, out = array_at(grad_at, n, np.float32), array_at(at, n, np.float32), array_at(to, n, np.float32)
     one = np.float32(1.0)
     if which == GELU:
-        for i in range(n):
-            out[i] = grad[i] * scalars.gelu_slope(x[i])
+        gelu.gelu_slope(grad, x, out)
     elif which == GELU_TANH:
         for i in range(n):
             out[i] = grad[i] * scalars.gelu_tanh_slope(x[i])

@@ -168,31 +168,35 @@ def layer_norm_backward_at(
     size, shape = m * n, (m, n)
     given, rows = array_at(grad, size, np.float32).reshape(shape), array_at(x, size, np.float32).reshape(shape)
     found, normal = array_at(out, size, np.float32).reshape(shape), array_at(terms, size, np.float32).reshape(shape)
-    factors = array_at(weight, kinds * n if weight != 0 else 0, np.float32)
+    factors = array_at(weight, kinds * n, np.float32) if weight != 0 else np.ones(n, np.float32)
+    turns = kinds if weight != 0 else 1
     means, deviations = array_at(mean, m, np.float32), array_at(rstd, m, np.float32)
     count = np.float32(n)
     worst = np.uint32(0)
-    products = np.empty(n, np.float32)
+    scaled, standard, products = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
     for i in range(m):
         g, row, target, term = given[i], rows[i], found[i], normal[i]
         middle, r = means[i], deviations[i]
-        if weight != 0:
-            w = factors[(i % kinds) * n :][:n]
-            for j in range(n):
-                target[j] = g[j] * w[j]
-        else:
-            for j in range(n):
-                target[j] = g[j]
+        w = factors[(i % turns) * n :][:n]
         top_a, top_b = np.uint32(0), np.uint32(0)
         for j in range(n):
+            t = g[j] * w[j]
             h = (row[j] - middle) * r
-            term[j] = h
-            products[j] = target[j] * h
-            top_a, top_b = max(top_a, magnitude(target[j])), max(top_b, magnitude(products[j]))
+            p = t * h
+            scaled[j] = t
+            standard[j] = h
+            products[j] = p
+            top_a, top_b = max(top_a, magnitude(t)), max(top_b, magnitude(p))
         worst = max(worst, max(top_a, top_b))
-        a = _sum_under(target, top_a, bits) / count
-        b = _sum_under(products, top_b, bits) / count
+        scale_a, scale_b = power64(bits - exponent(top_a)), power64(bits - exponent(top_b))
+        sum_a = sum_b = -np.int64(n) * RAW
         for j in range(n):
-            target[j] = ((target[j] - a) - term[j] * b) * r
-            term[j] = g[j] * term[j]
+            sum_a += raw_units(scaled[j], scale_a)
+            sum_b += raw_units(products[j], scale_b)
+        a = rounded(sum_a, exponent(top_a) - bits) / count
+        b = rounded(sum_b, exponent(top_b) - bits) / count
+        for j in range(n):
+            h = standard[j]
+            target[j] = ((scaled[j] - a) - h * b) * r
+            term[j] = g[j] * h
     return is_finite(worst)

@@ -5,14 +5,14 @@ adding those bits as integers vectorises for every processor.
 """
 
 # Numba compiles this file; NumPy's stubs do not describe how its scalars are reinterpreted.
-# mypy: disable-error-code="return-value"
+# mypy: disable-error-code="return-value, call-arg"
 
 from __future__ import annotations
 
 import numpy as np
 
 from podlt.exact.constants import Array
-from podlt.exact.cpu.jit import array_at, inlined, kernel, scalar
+from podlt.exact.cpu.jit import array_at, exact_product_and, inlined, kernel, scalar
 
 ROUND64 = np.float64(6755399441055744.0)
 RAW = np.int64(ROUND64.view(np.int64))
@@ -51,15 +51,15 @@ def exponent(top: np.uint32) -> int:
 
 
 @inlined
-def units(x: np.float32, scale: np.float64) -> np.int64:
-    """round_half_even(x * scale) for a power of two `scale`, below 2**51."""
-    return np.float64(np.float64(x) * scale + ROUND64).view(np.int64) - RAW
+def raw_units(x: np.float32, scale: np.float64) -> np.int64:
+    """`units`, and `RAW` more: what is added up n times is n * `RAW` too much, modulo 2**64."""
+    return np.float64(exact_product_and(np.float64(x), scale, ROUND64)).view(np.int64)
 
 
 @inlined
-def raw_units(x: np.float32, scale: np.float64) -> np.int64:
-    """`units`, and `RAW` more: what is added up n times is n * `RAW` too much, modulo 2**64."""
-    return np.float64(np.float64(x) * scale + ROUND64).view(np.int64)
+def units(x: np.float32, scale: np.float64) -> np.int64:
+    """round_half_even(x * scale) for a power of two `scale`, below 2**51."""
+    return raw_units(x, scale) - RAW
 
 
 @inlined
@@ -101,26 +101,39 @@ def sum_blocks(x: Array, bits: int, out: Array) -> bool:
 
 @kernel
 def sum_columns(x: Array, bits: int, out: Array) -> bool:
-    """out[o, i] = the exact sum of x[o, :, i] for float32 (o, n, i), C order; whether all was finite."""
+    """out[o, i] = the exact sum of x[o, :, i] for float32 (o, n, i), C order; whether all was finite.
+
+    Four rows at a time: what is known of a column so far is read and written once for them.
+    """
     outer, n, inner = x.shape
     top = np.empty(inner, np.uint32)
     scale = np.empty(inner, np.float64)
     total = np.empty(inner, np.int64)
-    worst = np.uint32(0)
+    worst, fours = np.uint32(0), n - n % 4
     for o in range(outer):
         top[:] = 0
-        total[:] = 0
-        for i in range(n):
-            row = x[o, i]
+        for i in range(0, fours, 4):
+            a, b, c, d = x[o, i], x[o, i + 1], x[o, i + 2], x[o, i + 3]
             for j in range(inner):
-                top[j] = max(top[j], magnitude(row[j]))
+                ab, cd = max(magnitude(a[j]), magnitude(b[j])), max(magnitude(c[j]), magnitude(d[j]))
+                top[j] = max(top[j], max(ab, cd))
+        for i in range(fours, n):
+            a = x[o, i]
+            for j in range(inner):
+                top[j] = max(top[j], magnitude(a[j]))
         for j in range(inner):
             worst = max(worst, top[j])
             scale[j] = power64(bits - exponent(top[j]))
-        for i in range(n):
-            row = x[o, i]
+            total[j] = -np.int64(n) * RAW
+        for i in range(0, fours, 4):
+            a, b, c, d = x[o, i], x[o, i + 1], x[o, i + 2], x[o, i + 3]
             for j in range(inner):
-                total[j] += units(row[j], scale[j])
+                s = scale[j]
+                total[j] += raw_units(a[j], s) + raw_units(b[j], s) + raw_units(c[j], s) + raw_units(d[j], s)
+        for i in range(fours, n):
+            a = x[o, i]
+            for j in range(inner):
+                total[j] += raw_units(a[j], scale[j])
         for j in range(inner):
             out[o, j] = rounded(total[j], exponent(top[j]) - bits)
     return is_finite(worst)
