@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from importlib import metadata
@@ -13,36 +14,25 @@ import typer
 from rich.console import Console
 
 from podlt.cli.options import DataOption, JsonOption, console, shown
+from podlt.cli.signing import (
+    SIGNING,
+    KeylessOption,
+    KeyOption,
+    StagingOption,
+    TokenOption,
+    TrustOption,
+    signer_of,
+)
 from podlt.errors import UsageError
 from podlt.store.run_names import MODEL
 
 if TYPE_CHECKING:
     from podlt.attestation.envelope import Signer
+    from podlt.attestation.keyless import Certified
     from podlt.attestation.summary import Level
     from podlt.attestation.write import Attestation
     from podlt.protocol.claims import Finding
     from podlt.verify import Verification
-
-SIGNING = "Signing"
-KeyOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--key", metavar="PEM", rich_help_panel=SIGNING, help="Sign with this key (P-256, P-384 or P-521, PEM, 0600)."
-    ),
-]
-KeylessOption = Annotated[
-    bool,
-    typer.Option("--keyless", rich_help_panel=SIGNING, help="Sign by an identity that sigstore certifies; no key."),
-]
-SummaryOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--summary",
-        metavar="FILE",
-        rich_help_panel=SIGNING,
-        help="Write what this came to as a signed summary (SLSA VSA v1); needs --key or --keyless.",
-    ),
-]
 
 
 def attest(
@@ -60,6 +50,9 @@ def attest(
     ] = None,
     key: KeyOption = None,
     keyless: KeylessOption = False,
+    token: TokenOption = None,
+    staging: StagingOption = False,
+    trust_config: TrustOption = None,
     new_key: Annotated[
         Path | None,
         typer.Option("--new-key", metavar="PEM", rich_help_panel=SIGNING, help="Make a key and its PEM.pub, and end."),
@@ -85,6 +78,10 @@ def attest(
     statement with SLSA provenance v1 in a DSSE envelope, and model.sig, an OpenSSF Model Signing bundle over the same
     files, which `model_signing verify key MODEL --signature model.sig --public_key PEM.pub` accepts without podlt.
 
+    Without a key, --keyless signs by an identity: the CI job's in which this runs, else yours after a login in a
+    browser, which waits until the run is verified. Both files are sigstore bundles then (provenance.sigstore.json), and
+    whoever verifies names the identity that is printed.
+
     Prints what a reader may conclude, and what not. Whoever verified or audited the run signs a summary of that by
     podlt verify RUN --summary FILE --key PEM.
 
@@ -101,7 +98,7 @@ def attest(
         raise UsageError("expected RUN: a finished run's directory, or a bundle of it (podlt attest --help)")
     from podlt.attestation.write import attest as write
 
-    signer = signer_of(key, keyless)
+    signer = signer_of(key, keyless, token=token, staging=staging, trust_config=trust_config)
     done = write(
         run,
         signer,
@@ -115,24 +112,8 @@ def attest(
     if as_json:
         typer.echo(json.dumps(_document(done, signer)))
     else:
-        _print(done, signer, model if model is not None else run / MODEL, key, console())
-
-
-def signer_of(key: Path | None, keyless: bool) -> Signer:
-    """Who signs.
-
-    Raises:
-        UsageError: neither or both of a key and keyless.
-    """
-    if (key is not None) == keyless:
-        raise UsageError("sign with --key PEM (podlt attest --new-key PEM makes one), or with --keyless")
-    if key is not None:
-        from podlt.attestation.signing_key import load_key
-
-        return load_key(key)
-    from podlt.attestation.keyless import keyless_signer
-
-    return keyless_signer()
+        where = ["--trust_config", str(trust_config)] if trust_config else ["--use_staging"] * staging
+        _print(done, signer, model if model is not None else run / MODEL, key, where, console())
 
 
 def write_summary(
@@ -178,10 +159,12 @@ def _make_key(path: Path, *, as_json: bool) -> None:
 
 
 def _document(done: Attestation, signer: Signer) -> dict[str, object]:
+    named = _certified(done, signer)
     return {
         "provenance": str(done.provenance),
         "signature": str(done.signature),
         "signer": signer.identity,
+        "certificate": None if named is None else named._asdict(),
         "root": done.manifest.root.hex(),
         "files": {name: digest.hex() for name, digest in done.manifest.files.items()},
         "same_bytes": done.same_bytes,
@@ -191,12 +174,26 @@ def _document(done: Attestation, signer: Signer) -> dict[str, object]:
     }
 
 
-def _print(done: Attestation, signer: Signer, model: Path, key: Path | None, out: Console) -> None:
+def _certified(done: Attestation, signer: Signer) -> Certified | None:
+    """Whom the certificate names, where there is one: a CI job's is another name than its token's."""
+    if not signer.keyless:
+        return None
+    from podlt.attestation.keyless import certified
+
+    return certified(json.loads(done.signature.read_bytes()))
+
+
+def _print(
+    done: Attestation, signer: Signer, model: Path, key: Path | None, where: Sequence[str], out: Console
+) -> None:
     from podlt.attestation.conclusions import may_conclude, may_not_conclude
 
     out.print(f"provenance: {shown(str(done.provenance))} (in-toto, SLSA provenance v1)", soft_wrap=True)
     out.print(f"signature:  {shown(str(done.signature))} (OpenSSF Model Signing)", soft_wrap=True)
     out.print(f"root:       sha256:{done.manifest.root.hex()} over {len(done.manifest.files):,} files", soft_wrap=True)
+    named = _certified(done, signer)
+    if named is not None:
+        out.print(f"signed by:  {shown(named.identity)}, says {shown(named.issuer)}", soft_wrap=True)
     for each in done.dependencies:
         digest = each.descriptor.get("digest", {}).get("sha256")
         what = each.descriptor.get("name") or each.descriptor.get("uri")
@@ -208,11 +205,15 @@ def _print(done: Attestation, signer: Signer, model: Path, key: Path | None, out
     if not done.same_bytes:
         out.print("note:       the model's file has the run's tensors in another encoding", soft_wrap=True)
     out.print("\nwho trusts the signature may conclude:")
-    for sentence in may_conclude(done.verification, signer.identity):
+    for sentence in may_conclude(done.verification, signer.identity if named is None else named.identity):
         out.print(f"  {shown(sentence)}", soft_wrap=True)
     out.print("and may not conclude:")
     for sentence in may_not_conclude(done.verification, done.unbound):
         out.print(f"  {shown(sentence)}", soft_wrap=True)
-    if key is not None:
-        command = f"model_signing verify key {model} --signature {done.signature} --public_key {key}.pub"
-        out.print(f"\nverify it without podlt: {shown(command)}", soft_wrap=True)
+    if model.exists():  # a bundle has it inside
+        way = ["key"] if named is None else ["sigstore"]
+        whom = ["--public_key", f"{key}.pub"]
+        if named is not None:
+            whom = ["--identity", named.identity, "--identity_provider", named.issuer, *where]
+        command = ["model_signing", "verify", *way, str(model), "--signature", str(done.signature), *whom]
+        out.print(f"\nverify it without podlt: {shown(shlex.join(command))}", soft_wrap=True)
