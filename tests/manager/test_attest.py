@@ -33,10 +33,11 @@ from podlt.cli.app import run as podlt
 from podlt.data.fetch import file_sha256
 from podlt.data.prepare import prepare
 from podlt.data.spec import DataSpec
-from podlt.errors import InvalidProofError, UsageError
+from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.manager.trained import export
 from podlt.protocol import entries as e
 from podlt.store.bundle import write_bundle
+from podlt.store.files import write_whole
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +240,20 @@ def test_a_file_that_is_there_is_written_over_only_by_force(cheated: Trained, ke
     with pytest.raises(UsageError, match="--force"):
         attest(cheated.result.run, load_key(key), podlt="0", model=done.provenance.parent)
     attest(cheated.result.run, load_key(key), podlt="0", model=done.provenance.parent, force=True)
+
+
+def test_one_of_the_two_files_is_not_left_where_the_other_cannot_be_written(
+    cheated: Trained, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        if path.name == SIGNATURE:
+            raise StorageError(f"{path}: cannot be written: No space left on device")
+        write_whole(path, data)
+
+    monkeypatch.setattr("podlt.attestation.write.write_whole", full)
+    with pytest.raises(StorageError, match=r"model\.sig: cannot be written"):
+        attest(cheated.result.run, load_key(key), podlt="0", out=tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_key_that_others_can_read_or_that_is_none_is_refused(key: Path, tmp_path: Path) -> None:
