@@ -93,9 +93,9 @@ def main() -> None:
     arm(kind, number)
     try:
         if (run / "recipe.json").exists():
-            podlt.api.resume(run, entropy=seeded(1))
+            podlt.api.resume(run, entropy=seeded(2))
         else:
-            podlt.api.train(small_recipe(protocol=OFTEN), run=run, cheats=["2:sign-flip"], entropy=seeded(1))
+            podlt.api.train(small_recipe(protocol=OFTEN), run=run, cheats=["2:sign-flip"], entropy=seeded(2))
     except StorageError as error:
         sys.exit(f"storage: {error}")
 

@@ -36,10 +36,11 @@ from podlt.cli.app import run as podlt
 from podlt.data.fetch import file_sha256
 from podlt.data.prepare import prepare
 from podlt.data.spec import DataSpec
-from podlt.errors import InvalidProofError, UsageError
+from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.manager.trained import export
 from podlt.protocol import entries as e
 from podlt.store.bundle import write_bundle
+from podlt.store.files import write_whole
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +245,20 @@ def test_a_file_that_is_there_is_written_over_only_by_force(cheated: Trained, ke
     attest(cheated.result.run, load_key(key), podlt="0", model=done.provenance.parent, force=True)
 
 
+def test_one_of_the_two_files_is_not_left_where_the_other_cannot_be_written(
+    cheated: Trained, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        if path.name == SIGNATURE:
+            raise StorageError(f"{path}: cannot be written: No space left on device")
+        write_whole(path, data)
+
+    monkeypatch.setattr("podlt.attestation.write.write_whole", full)
+    with pytest.raises(StorageError, match=r"model\.sig: cannot be written"):
+        attest(cheated.result.run, load_key(key), podlt="0", out=tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_key_that_others_can_read_or_that_is_none_is_refused(key: Path, tmp_path: Path) -> None:
     loose = tmp_path / "loose.pem"
     loose.write_bytes(key.read_bytes())
@@ -282,7 +297,7 @@ def test_the_other_curves_sign_what_a_stock_verifier_accepts(curve: str, cheated
 def test_sigstores_own_library_takes_each_statement_that_is_signed(
     done: Attestation, cheated: Trained, key: Path, tmp_path: Path
 ) -> None:
-    """Signing without a key itself needs the Internet, and is not tried here."""
+    """Signing without a key itself is tried in test_attest_keyless.py."""
     from sigstore.dsse import Statement as SigstoreStatement
 
     summary = tmp_path / "v.jsonl"
@@ -302,7 +317,10 @@ def test_a_keyless_signer_gives_what_sigstore_gives_and_the_file_is_the_whole_bu
             yield SimpleNamespace(sign_dsse=lambda statement: SimpleNamespace(to_json=lambda: json.dumps(document)))
 
     payload = ModelManifest("m", {".": bytes(32)}).statement()
-    signer = KeylessSigner(Context(), SimpleNamespace(issuer="https://issuer.example", identity="ann@example.org"))
+    token = SimpleNamespace(
+        issuer="https://issuer.example", identity="ann@example.org", in_validity_period=lambda: True
+    )
+    signer = KeylessSigner(Context(), lambda: token)
     assert signer.bundle(payload) == document and signer.identity == "https://issuer.example#ann@example.org"
     assert json.loads(lines_of(document, keyless=True)) == document
 
@@ -329,7 +347,7 @@ def test_an_identity_that_the_machine_has_signs_without_a_browser(monkeypatch: p
 
     monkeypatch.setattr(ClientTrustConfig, "production", lambda: SimpleNamespace())
     monkeypatch.setattr(SigningContext, "from_trust_config", lambda trust: Context())
-    monkeypatch.setattr("sigstore.oidc.detect_credential", lambda client: token)
+    monkeypatch.setattr("sigstore.oidc.detect_credential", lambda: token)
     signer = keyless_signer()
     assert signer.identity.startswith("https://token.actions.githubusercontent.com#") and "a/b" in signer.identity
     assert signer.bundle(ModelManifest("m", {".": bytes(32)}).statement()) == {}
@@ -347,6 +365,7 @@ def test_keyless_signing_says_what_it_needs_where_sigstore_cannot_be_reached(mon
         raise OSError("no route to host")
 
     monkeypatch.setattr(ClientTrustConfig, "production", offline)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     with pytest.raises(UsageError, match=r"no route to host.*sign with a key: --key FILE"):
         keyless_signer()
 

@@ -55,7 +55,7 @@ def test_processes_that_are_killed_within_rounds_cost_nobody_anything(
 ) -> None:
     strike(monkeypatch, "deal", {3}, slice(0, 1))
     strike(monkeypatch, "open", {5}, slice(1, 2))
-    trained = train(tmp_path / "run", RECIPE, cheats=["2:sign-flip"], processes=2, entropy=seeded(1))
+    trained = train(tmp_path / "run", RECIPE, cheats=["2:sign-flip"], processes=2, entropy=seeded(2))
     replaced = trained.of(ev.Replaced)
     assert len(replaced) == 2
     assert {event.status for event in replaced} == {-signal.SIGKILL}
@@ -66,7 +66,7 @@ def test_processes_that_are_killed_within_rounds_cost_nobody_anything(
 def test_a_process_that_hangs_is_replaced(tmp_path: Path, cheated: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "LEAST_TIMEOUT", 8.0)
     strike(monkeypatch, "deal", {3}, slice(0, 1), signal.SIGSTOP)
-    trained = train(tmp_path / "run", RECIPE, cheats=["2:sign-flip"], processes=2, entropy=seeded(1))
+    trained = train(tmp_path / "run", RECIPE, cheats=["2:sign-flip"], processes=2, entropy=seeded(2))
     assert [event.status for event in trained.of(ev.Replaced)] == [-signal.SIGKILL]
     assert same(trained, cheated)
 
@@ -124,7 +124,7 @@ def test_what_is_no_message_costs_the_process_its_place_and_nobody_else(
     given = LocalEngine.deal
     monkeypatch.setattr(LocalEngine, "deal", lambda self, *a, **k: (given(self, *a, **k), deals.append(1))[0])
     monkeypatch.setattr(frames, "receive", spoiling)
-    trained = train(tmp_path / "run", RECIPE, cheats=["2:sign-flip"], entropy=seeded(1))
+    trained = train(tmp_path / "run", RECIPE, cheats=["2:sign-flip"], entropy=seeded(2))
     assert len(trained.of(ev.Replaced)) == 1
     assert same(trained, cheated)
 
@@ -132,7 +132,7 @@ def test_what_is_no_message_costs_the_process_its_place_and_nobody_else(
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2, 5])
 def test_the_number_of_processes_changes_no_bit(tmp_path: Path, cheated: Trained, processes: int) -> None:
-    options: dict[str, Any] = {"cheats": ["2:sign-flip"], "processes": processes, "entropy": seeded(1)}
+    options: dict[str, Any] = {"cheats": ["2:sign-flip"], "processes": processes, "entropy": seeded(2)}
     assert same(train(tmp_path / "run", RECIPE, **options), cheated)
 
 
@@ -174,3 +174,44 @@ def test_parameters_are_one_memory_for_all_processes(tmp_path: Path, monkeypatch
     hosts = [inodes for pid, inodes in seen.items() if pid != os.getpid()]
     assert len(hosts) == 2 and len(hosts[0]) == frames.REGIONS
     assert hosts[0] == hosts[1] <= seen[os.getpid()]
+
+
+class Hanging:
+    """Whether processes were stopped within a task, which they would execute for ever."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, round: int) -> None:
+        self.statuses: list[int] = []
+        dealt, closed = LocalEngine.deal, HostProcess.close
+
+        def deal(engine: LocalEngine, *args: Any, **options: Any) -> None:
+            dealt(engine, *args, **options)
+            if engine._round == round:
+                os.kill(engine.pids[0], signal.SIGSTOP)
+                raise KeyboardInterrupt
+
+        def close(process: HostProcess) -> None:
+            closed(process)
+            self.statuses.append(process._popen.returncode)
+
+        monkeypatch.setattr(LocalEngine, "deal", deal)
+        monkeypatch.setattr(HostProcess, "close", close)
+        monkeypatch.setattr("podlt.engine.child.END_SECONDS", 10**6)
+
+
+def test_ctrl_c_waits_for_no_task_that_is_being_executed_and_the_run_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = train(tmp_path / "undisturbed", tiny_recipe(), processes=1, entropy=seeded(1))
+    with monkeypatch.context() as patch:
+        hanging = Hanging(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run", tiny_recipe(), processes=1, entropy=seeded(1))
+    assert hanging.statuses == [-signal.SIGKILL]
+    assert podlt.api.resume(tmp_path / "run", entropy=seeded(1)).parameters == undisturbed.result.parameters
+    assert verify(tmp_path / "run", jobs=1).ok
+
+
+def test_processes_that_have_nothing_to_do_end_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = Hanging(monkeypatch, -1)
+    train(tmp_path / "run", tiny_recipe(), processes=2, entropy=seeded(1))
+    assert hanging.statuses == [0, 0]

@@ -258,8 +258,12 @@ def test_time_in_which_the_manager_heard_nobody_makes_nobody_silent() -> None:
 
 @pytest.mark.parametrize(
     ("useless", "count"),
-    [(m.record(m.Openings(deal_id=bytes(8), opened=[])), 3000), (bytes(400_000), 50)],
-    ids=["many", "large"],
+    [
+        (m.record(m.Openings(deal_id=bytes(8), opened=[])), 3000),
+        (m.record(m.GetParameters(digest=bytes(32))), 3000),
+        (bytes(400_000), 50),
+    ],
+    ids=["many", "unknown parameters", "large"],
 )
 def test_who_floods_is_refused_and_dropped_and_not_listened_to_any_more(useless: bytes, count: int) -> None:
     run = Session()
@@ -269,6 +273,16 @@ def test_who_floods_is_refused_and_dropped_and_not_listened_to_any_more(useless:
     unsubscribed, refused, dropped = run.effects()
     assert unsubscribed == Subscribe(KEYS[2].public, False) and dropped == Drop(KEYS[2].public)
     assert isinstance(refused, Send) and isinstance(m.from_manager(refused.message), m.JoinRefused)
+
+
+def test_who_asks_a_few_times_for_parameters_of_a_round_that_is_over_stays_and_is_answered() -> None:
+    run = Session()
+    run.deal()
+    over = m.record(m.GetParameters(digest=bytes(32)))
+    assert run.says(2, *[over] * 20) == [] and run.effects() == []
+    run.says(2, m.record(m.GetParameters(digest=blob_digest(bytes(64)))))
+    (sent,) = run.effects()
+    assert isinstance(sent, Send) and isinstance(m.from_manager(sent.message), m.Parameters)
 
 
 def test_it_is_said_once_a_round_which_worker_holds_it_up() -> None:

@@ -178,7 +178,8 @@ def test_a_disk_that_is_too_small_is_seen_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = packed(tmp_path, one=b"1")
-    statvfs: Callable[..., object] = lambda _: type("Room", (), {"f_bavail": 1, "f_frsize": 512})  # noqa: E731
+    room = type("Room", (), {"f_blocks": 9, "f_bavail": 1, "f_frsize": 512})
+    statvfs: Callable[..., object] = lambda _: room  # noqa: E731
     monkeypatch.setattr("podlt.store.archive.os.statvfs", statvfs)
     with pytest.raises(StorageError, match=r"not enough space: .* got 512"):
         unpacked(path)

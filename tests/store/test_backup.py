@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import shutil
 import signal
@@ -10,6 +12,7 @@ import sys
 import tarfile
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from near_hosts import hosts_in_threads
@@ -278,3 +281,146 @@ def test_names_that_are_not_plain_are_left_out_and_said(archive: Path, tmp_path:
     done = backup(tmp_path / "run", tmp_path / "b.tar")
     assert done.left_out == ["link", "my notes.txt"]
     assert not {"link", "my notes.txt"} & {member.path for member in done.manifest.files}
+
+
+# -- full disks ------------------------------------------------------------------------------------------------------
+
+SWEEP = """
+import os, subprocess, sys
+from pathlib import Path
+from podlt.errors import StorageError
+from podlt.store.backup import backup, restore
+run, disk = Path(sys.argv[1]), Path(sys.argv[2])
+mount = ["mount", "-t", "tmpfs", "none", str(disk), "-o"]
+subprocess.run([*mount, "size=32k"], check=True)
+whole, said = 0, []
+for kilobytes in range(32, 400, 4):
+    subprocess.run([*mount[:-1], "-o", f"remount,size={kilobytes}k"], check=True)
+    try:
+        backup(run, disk / "b.tar")
+        whole += 1
+        (disk / "b.tar").unlink()
+    except StorageError as error:
+        said.append(str(error))
+        assert not whole, "more room was less"
+    assert not os.listdir(disk), os.listdir(disk)
+for text in said:
+    print(text)
+print("whole", whole)
+"""
+
+
+def in_a_namespace(script: str, *arguments: Path) -> str:
+    """What a script prints that may mount file systems which nobody else sees."""
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("needs a mount namespace (unshare -rm) for a small disk")
+    command = ["unshare", "-rm", sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_target_that_is_full_is_named_at_every_size_and_nothing_of_it_is_left(
+    undisturbed: Result, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    *said, whole = in_a_namespace(SWEEP, undisturbed.run, tmp_path / "disk").splitlines()
+    assert len(said) > 10 and int(whole.removeprefix("whole ")) > 10
+    target = tmp_path / "disk" / "b.tar"
+    assert {text.partition(" on the disk of ")[0] for text in said} == {f"{target}: no room"}
+    assert all(f"no room on the disk of {target.parent}: " in text and "log.db" not in text for text in said)
+
+
+FULL_SOURCE = """
+import os, shutil, subprocess, sys
+from pathlib import Path
+from podlt.errors import StorageError
+from podlt.store.backup import backup
+run, disk, target = map(Path, sys.argv[1:])
+subprocess.run(["mount", "-t", "tmpfs", "none", str(disk), "-o", "size=2m"], check=True)
+shutil.copytree(run, disk / "run")
+with (disk / "rest").open("wb", buffering=0) as file:
+    try:
+        while file.write(bytes(4096)):
+            pass
+    except OSError:
+        pass
+try:
+    backup(disk / "run", target)
+    print("whole")
+except StorageError as error:
+    print(error)
+"""
+
+
+def test_a_run_on_a_full_disk_is_copied_to_another_or_its_own_disk_is_named(
+    undisturbed: Result, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    said = in_a_namespace(FULL_SOURCE, undisturbed.run, tmp_path / "disk", tmp_path / "b.tar").strip()
+    if said == "whole":
+        restore(tmp_path / "b.tar", tmp_path / "again")
+    else:
+        assert said.startswith(f"{tmp_path / 'disk' / 'run' / 'log.db'}: no room on the disk of {tmp_path / 'disk'}")
+        assert not (tmp_path / "b.tar").exists()
+
+
+def test_a_quota_that_ends_within_a_file_is_the_targets(
+    undisturbed: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Free room says nothing of a quota."""
+    add = b.ArchiveWriter.add
+
+    def full(self: b.ArchiveWriter, name: str, path: Path) -> None:
+        if name != "log.db":
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        add(self, name, path)
+
+    monkeypatch.setattr(b.ArchiveWriter, "add", full)
+    with pytest.raises(StorageError, match=rf"^{tmp_path}/b\.tar: no room on the disk of {tmp_path}: "):
+        backup(undisturbed.run, tmp_path / "b.tar")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_read_is_named_and_not_the_target(
+    undisturbed: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = undisturbed.run / "run.json"
+
+    class Failing(io.FileIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def opened(self: Path, *arguments: Any, **named: Any) -> Any:
+        return Failing(self) if self == broken else io.open(self, *arguments, **named)  # noqa: UP020
+
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(StorageError, match=rf"^{broken}: cannot be read: "):
+        backup(undisturbed.run, tmp_path / "b.tar")
+    assert not list(tmp_path.iterdir())
+
+
+RESTORE = """
+import os, subprocess, sys
+from pathlib import Path
+from podlt.errors import StorageError
+from podlt.store import archive as a, backup as b
+archive, disk = Path(sys.argv[1]), Path(sys.argv[2])
+subprocess.run(["mount", "-t", "tmpfs", "none", str(disk), "-o", "size=64k"], check=True)
+for sees in (True, False):  # and where the file system does not say how much is free
+    try:
+        b.restore(archive, disk / "run")
+    except StorageError as error:
+        print(error)
+    assert not os.listdir(disk)
+    a.free_bytes = b.require_room.__globals__["free_bytes"] = lambda folder: None
+"""
+
+
+def test_restoring_to_a_full_disk_names_the_directory_and_not_the_archive(undisturbed: Result, tmp_path: Path) -> None:
+    backup(undisturbed.run, tmp_path / "b.tar")
+    (tmp_path / "disk").mkdir()
+    said = in_a_namespace(RESTORE, tmp_path / "b.tar", tmp_path / "disk").splitlines()
+    assert len(said) == 2 and all(
+        text.startswith(f"{tmp_path / 'disk' / 'run'}: no room on the disk of {tmp_path / 'disk'}") for text in said
+    )

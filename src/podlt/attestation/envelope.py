@@ -25,11 +25,13 @@ class Signer(Protocol):
 
     Attributes:
         keyless: whether a certificate takes the key's place, so that only a whole bundle can be verified.
-        identity: who signs, as a URI.
     """
 
     keyless: bool
-    identity: str
+
+    @property
+    def identity(self) -> str:
+        """Who signs, as a URI."""
 
     def bundle(self, payload: bytes) -> Document:
         """A sigstore bundle with a DSSE envelope around the payload, which is an in-toto statement."""

@@ -109,8 +109,14 @@ def attest(
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{target}: cannot be made: {error.strerror or error}") from None
+    new = not (target / named).exists()
     write_whole(target / named, stated)
-    write_whole(target / SIGNATURE, signature)
+    try:
+        write_whole(target / SIGNATURE, signature)
+    except StorageError:
+        if new:
+            (target / named).unlink(missing_ok=True)
+        raise
     return Attestation(target / named, target / SIGNATURE, manifest, found, dependencies, same, unbound)
 
 

@@ -14,37 +14,26 @@ import typer
 from rich.console import Console
 
 from podlt.cli.options import DataOption, JsonOption, console, shown
+from podlt.cli.signing import (
+    SIGNING,
+    KeylessOption,
+    KeyOption,
+    StagingOption,
+    TokenOption,
+    TrustOption,
+    signer_of,
+)
 from podlt.errors import UsageError
 from podlt.progress.text import printable
 from podlt.store.run_names import MODEL
 
 if TYPE_CHECKING:
     from podlt.attestation.envelope import Signer
+    from podlt.attestation.keyless import Certified
     from podlt.attestation.summary import Level
     from podlt.attestation.write import Attestation
     from podlt.protocol.claims import Finding
     from podlt.verify import Verification
-
-SIGNING = "Signing"
-KeyOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--key", metavar="PEM", rich_help_panel=SIGNING, help="Sign with this key (P-256, P-384 or P-521, PEM, 0600)."
-    ),
-]
-KeylessOption = Annotated[
-    bool,
-    typer.Option("--keyless", rich_help_panel=SIGNING, help="Sign by an identity that sigstore certifies; no key."),
-]
-SummaryOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--summary",
-        metavar="FILE",
-        rich_help_panel=SIGNING,
-        help="Write what this came to as a signed summary (SLSA VSA v1); needs --key or --keyless.",
-    ),
-]
 
 
 def attest(
@@ -62,6 +51,9 @@ def attest(
     ] = None,
     key: KeyOption = None,
     keyless: KeylessOption = False,
+    token: TokenOption = None,
+    staging: StagingOption = False,
+    trust_config: TrustOption = None,
     new_key: Annotated[
         Path | None,
         typer.Option("--new-key", metavar="PEM", rich_help_panel=SIGNING, help="Make a key and its PEM.pub, and end."),
@@ -87,6 +79,10 @@ def attest(
     statement with SLSA provenance v1 in a DSSE envelope, and model.sig, an OpenSSF Model Signing bundle over the same
     files, which `model_signing verify key MODEL --signature model.sig --public_key PEM.pub` accepts without podlt.
 
+    Without a key, --keyless signs by an identity: the CI job's in which this runs, else yours after a login in a
+    browser, which waits until the run is verified. Both files are sigstore bundles then (provenance.sigstore.json), and
+    whoever verifies names the identity that is printed.
+
     Prints what a reader may conclude, and what not. Whoever verified or audited the run signs a summary of that by
     podlt verify RUN --summary FILE --key PEM.
 
@@ -103,7 +99,7 @@ def attest(
         raise UsageError("expected RUN: a finished run's directory, or a bundle of it (podlt attest --help)")
     from podlt.attestation.write import attest as write
 
-    signer = signer_of(key, keyless)
+    signer = signer_of(key, keyless, token=token, staging=staging, trust_config=trust_config)
     done = write(
         run,
         signer,
@@ -117,26 +113,11 @@ def attest(
     if as_json:
         typer.echo(json.dumps(_document(done, signer)))
     else:
-        _print(done, signer, console())
-        if key is not None:
-            typer.echo(f"\nverify it without podlt: {printable(_verification(done, run, model, key))}")
-
-
-def signer_of(key: Path | None, keyless: bool) -> Signer:
-    """Who signs.
-
-    Raises:
-        UsageError: neither or both of a key and keyless.
-    """
-    if (key is not None) == keyless:
-        raise UsageError("sign with --key PEM (podlt attest --new-key PEM makes one), or with --keyless")
-    if key is not None:
-        from podlt.attestation.signing_key import load_key
-
-        return load_key(key)
-    from podlt.attestation.keyless import keyless_signer
-
-    return keyless_signer()
+        where = ["--trust_config", str(trust_config)] if trust_config else ["--use_staging"] * staging
+        named = _certified(done, signer)
+        _print(done, signer, named, console())
+        whom = _signed_by(key, named, where)
+        typer.echo(f"\nverify it without podlt: {printable(_verification(done, run, model, whom))}")
 
 
 def write_summary(
@@ -182,10 +163,12 @@ def _make_key(path: Path, *, as_json: bool) -> None:
 
 
 def _document(done: Attestation, signer: Signer) -> dict[str, object]:
+    named = _certified(done, signer)
     return {
         "provenance": str(done.provenance),
         "signature": str(done.signature),
         "signer": signer.identity,
+        "certificate": None if named is None else named._asdict(),
         "root": done.manifest.root.hex(),
         "files": {name: digest.hex() for name, digest in done.manifest.files.items()},
         "same_bytes": done.same_bytes,
@@ -195,28 +178,45 @@ def _document(done: Attestation, signer: Signer) -> dict[str, object]:
     }
 
 
-def _verification(done: Attestation, run: Path, model: Path | None, key: Path) -> str:
-    """What a reader types who has the model, the signature and the public key; a bundle has the own model in it."""
+def _signed_by(key: Path | None, named: Certified | None, where: Sequence[str]) -> list[str]:
+    """How model_signing is told whose signature to expect: the way, and its options."""
     from podlt.attestation.signing_key import PUBLIC_SUFFIX
 
-    signed = [str(done.signature), "--public_key", f"{key}{PUBLIC_SUFFIX}"]
-    if model is None and run.is_file():
-        taken_out = shlex.join(["tar", "-xf", str(run), MODEL])  # a bundle is a plain tar
-        return f"{taken_out} && {shlex.join(['model_signing', 'verify', 'key', MODEL, '--signature', *signed])}"
-    whole = model if model is not None else run / MODEL
-    return shlex.join(["model_signing", "verify", "key", str(whole), "--signature", *signed])
+    if named is None:
+        return ["key", "--public_key", f"{key}{PUBLIC_SUFFIX}"]
+    return ["sigstore", "--identity", named.identity, "--identity_provider", named.issuer, *where]
+
+
+def _verification(done: Attestation, run: Path, model: Path | None, whom: Sequence[str]) -> str:
+    """What a reader types who has the model, the signature and its author's name; a bundle has the own model in it."""
+    way, *options = whom
+    in_bundle = model is None and run.is_file()
+    whole = MODEL if in_bundle else str(model if model is not None else run / MODEL)
+    command = shlex.join(["model_signing", "verify", way, whole, "--signature", str(done.signature), *options])
+    return f"{shlex.join(['tar', '-xf', str(run), MODEL])} && {command}" if in_bundle else command  # a plain tar
 
 
 def _files(number: int) -> str:
     return "1 file" if number == 1 else f"{number:,} files"
 
 
-def _print(done: Attestation, signer: Signer, out: Console) -> None:
+def _certified(done: Attestation, signer: Signer) -> Certified | None:
+    """Whom the certificate names, where there is one: a CI job's is another name than its token's."""
+    if not signer.keyless:
+        return None
+    from podlt.attestation.keyless import certified
+
+    return certified(json.loads(done.signature.read_bytes()))
+
+
+def _print(done: Attestation, signer: Signer, named: Certified | None, out: Console) -> None:
     from podlt.attestation.conclusions import may_conclude, may_not_conclude
 
     out.print(f"provenance: {shown(str(done.provenance))} (in-toto, SLSA provenance v1)", soft_wrap=True)
     out.print(f"signature:  {shown(str(done.signature))} (OpenSSF Model Signing)", soft_wrap=True)
     out.print(f"root:       sha256:{done.manifest.root.hex()} over {_files(len(done.manifest.files))}", soft_wrap=True)
+    if named is not None:
+        out.print(f"signed by:  {shown(named.identity)}, says {shown(named.issuer)}", soft_wrap=True)
     for each in done.dependencies:
         digest = each.descriptor.get("digest", {}).get("sha256")
         what = each.descriptor.get("name") or each.descriptor.get("uri")
@@ -228,7 +228,7 @@ def _print(done: Attestation, signer: Signer, out: Console) -> None:
     if not done.same_bytes:
         out.print("note:       the model's file has the run's tensors in another encoding", soft_wrap=True)
     out.print("\nwho trusts the signature may conclude:")
-    for sentence in may_conclude(done.verification, signer.identity):
+    for sentence in may_conclude(done.verification, signer.identity if named is None else named.identity):
         out.print(f"  {shown(sentence)}", soft_wrap=True)
     out.print("and may not conclude:")
     for sentence in may_not_conclude(done.verification, done.unbound):

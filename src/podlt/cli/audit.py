@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from podlt.cli.attest import KeylessOption, KeyOption, SummaryOption, signer_of, write_summary
+from podlt.cli.attest import write_summary
 from podlt.cli.findings import conclusion, findings_document, print_findings
 from podlt.cli.options import CodeOption, DataOption, JsonOption, RunFilesArgument, console, print_facts, shown
 from podlt.cli.predict import ModelOption
+from podlt.cli.signing import (
+    KeylessOption,
+    KeyOption,
+    StagingOption,
+    SummaryOption,
+    TokenOption,
+    TrustOption,
+    signer_of,
+)
 from podlt.cli.verify import read_key, read_note, run_facts, unknown
 
 if TYPE_CHECKING:
@@ -61,6 +70,9 @@ def audit(
     summary: SummaryOption = None,
     key: KeyOption = None,
     keyless: KeylessOption = False,
+    token: TokenOption = None,
+    staging: StagingOption = False,
+    trust_config: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Execute tasks of a run again, and check what a log alone cannot show. Needs PyTorch and the data.
@@ -90,7 +102,9 @@ def audit(
 
     trusted = read_note(head) if head is not None else None
     manager = read_key(manager_key) if manager_key is not None else None
-    signer = signer_of(key, keyless) if summary is not None else None
+    signer = None
+    if summary is not None:
+        signer = signer_of(key, keyless, token=token, staging=staging, trust_config=trust_config)
     found = audited(
         run,
         fraction,
@@ -105,13 +119,13 @@ def audit(
         trusted_head=trusted,
         quiet=as_json,
     )
-    if summary is not None and signer is not None:
-        level: Level = "PODLT_AUDITED_ALL" if 0 < found.tasks == found.executed else "PODLT_AUDITED_SAMPLE"
-        write_summary(summary, run, found.findings, found.verification, ["PODLT_VERIFIED", level], signer)
     if as_json:
         typer.echo(json.dumps(audit_document(found)))
     else:
         print_audit(found, console(), drawn=round is None)
+    if summary is not None and signer is not None:
+        level: Level = "PODLT_AUDITED_ALL" if 0 < found.tasks == found.executed else "PODLT_AUDITED_SAMPLE"
+        write_summary(summary, run, found.findings, found.verification, ["PODLT_VERIFIED", level], signer)
     if found.exit_code:
         raise typer.Exit(found.exit_code)
 

@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from podlt.cli.attest import KeylessOption, KeyOption, SummaryOption, signer_of, write_summary
+from podlt.cli.attest import write_summary
 from podlt.cli.findings import conclusion, findings_document, print_findings
 from podlt.cli.options import JsonOption, RunFilesArgument, console, print_facts, shown
+from podlt.cli.signing import (
+    KeylessOption,
+    KeyOption,
+    StagingOption,
+    SummaryOption,
+    TokenOption,
+    TrustOption,
+    signer_of,
+)
 from podlt.cli.witness import read_witness
 from podlt.errors import InvalidProofError, UsageError
 
@@ -48,6 +57,9 @@ def verify(
     summary: SummaryOption = None,
     key: KeyOption = None,
     keyless: KeylessOption = False,
+    token: TokenOption = None,
+    staging: StagingOption = False,
+    trust_config: TrustOption = None,
 ) -> None:
     """Verify what a run claims: every draw, signature, verdict, payment and Merkle head; its terms and its model.
 
@@ -65,15 +77,17 @@ def verify(
     """
     trusted = read_note(head) if head is not None else None
     manager = read_key(manager_key) if manager_key is not None else None
-    signer = signer_of(key, keyless) if summary is not None else None
+    signer = None
+    if summary is not None:
+        signer = signer_of(key, keyless, token=token, staging=staging, trust_config=trust_config)
     demanded = [read_witness(text) for text in witness or []]
     result = verified(run, jobs=jobs, manager_key=manager, trusted_head=trusted, witnesses=demanded, quiet=as_json)
-    if summary is not None and signer is not None:
-        write_summary(summary, run, result.findings, result, ["PODLT_VERIFIED"], signer)
     if as_json:
         typer.echo(json.dumps(_document(result)))
     else:
         print_verification(result, console())
+    if summary is not None and signer is not None:
+        write_summary(summary, run, result.findings, result, ["PODLT_VERIFIED"], signer)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 

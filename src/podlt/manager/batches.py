@@ -59,8 +59,8 @@ class BatchReader:
         self._ahead = self._thread.submit(self._fill, plan, self._next_half())
 
     def close(self) -> None:
-        """Ends the thread."""
-        self._thread.shutdown()
+        """Ends the thread, after the half that it fills."""
+        self._thread.shutdown(cancel_futures=True)
 
     def ids(self, plan: Upcoming) -> np.ndarray:
         """The numbers of the examples that a round takes."""

@@ -88,8 +88,8 @@ class RoundDriver:
         }
 
     def close(self) -> None:
-        """Ends the threads."""
-        self._threads.shutdown()
+        """Ends the threads, after what they are doing; what waits for them is of a round that nobody wants any more."""
+        self._threads.shutdown(cancel_futures=True)
         self._executing.shutdown(cancel_futures=True)
 
     def collect(self, batch: RoundBatch, assignments: Sequence[Assignment]) -> None:

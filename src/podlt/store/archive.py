@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from podlt.canonical import from_json, to_json
 from podlt.errors import InvalidProofError, StorageError, UsageError
+from podlt.store.room import free_bytes, is_full
 
 FORMAT = "podlt-backup/1"
 MANIFEST = "manifest.json"
@@ -81,7 +82,8 @@ class ArchiveWriter:
 
         Raises:
             FileNotFoundError: it is not there.
-            StorageError: it became shorter, or there are too many.
+            StorageError: it cannot be read or became shorter, or there are too many.
+            OSError: the archive cannot be written.
         """
         if len(self.members) == MAX_FILES:
             raise StorageError(f"too many files for one backup: expected at most {MAX_FILES}")
@@ -91,7 +93,10 @@ class ArchiveWriter:
             self._header(name, status.st_size, secret)
             state, left = blake3(), status.st_size
             while left:
-                data = source.read(min(_STEP, left))
+                try:
+                    data = source.read(min(_STEP, left))
+                except OSError as error:
+                    raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
                 if not data:
                     raise StorageError(f"{path}: became shorter while it was copied: run the backup again")
                 state.update(data)
@@ -132,6 +137,7 @@ def unpack(archive: Path, folder: Path) -> Manifest:
     Raises:
         UsageError: it is no archive of this format.
         StorageError: it was cut off or changed, it cannot be read, or the files cannot be written.
+        OSError: the disk of the folder is full.
     """
     try:
         with archive.open("rb") as file:
@@ -144,6 +150,8 @@ def unpack(archive: Path, folder: Path) -> Manifest:
                     raise StorageError(f"{archive}: duplicate file {name}, or more than {MAX_FILES} files")
                 found[name] = size, _extract(file, archive, folder / name, size)
     except OSError as error:
+        if is_full(error):  # not the archive's, which is only read
+            raise
         raise StorageError(f"{error.filename or archive}: {error.strerror or error}") from None
     raise StorageError(f"{archive}: truncated: no manifest at its end")
 
@@ -223,6 +231,6 @@ def _checked(archive: Path, folder: Path, manifest: Manifest, found: dict[str, t
 
 def _check_room(size: int, folder: Path) -> None:
     """All files together are shorter than the archive."""
-    room = os.statvfs(folder)
-    if room.f_bavail * room.f_frsize < size:
-        raise StorageError(f"{folder}: not enough space: expected {size} bytes, got {room.f_bavail * room.f_frsize}")
+    room = free_bytes(folder)
+    if room is not None and room < size:
+        raise StorageError(f"{folder}: not enough space: expected {size} bytes, got {room}")

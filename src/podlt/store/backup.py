@@ -23,6 +23,7 @@ from podlt.store.address import for_new_run
 from podlt.store.archive import ArchiveWriter, Manifest, is_plain, unpack
 from podlt.store.files import read_whole, sync_folder, write_whole
 from podlt.store.log_store import LogStore
+from podlt.store.room import is_full, no_room, require_room
 from podlt.store.run_json import MAX_BYTES
 from podlt.store.run_log import has_log, open_run_log
 from podlt.store.run_names import (
@@ -47,6 +48,9 @@ NEEDED = (LOG, RUN, RECIPE, PROGRAM, MANAGER_KEY)
 _HISTORY = {CHECKPOINTS: ".safetensors", UPDATES: ".bin", AGGREGATES: ".bin"}
 _ON_THE_WAY = BLOBS
 """A folder of what workers fetch and bring in the round in progress, which begins anew."""
+
+_LOG_OVERHEAD = 2**17
+"""Bytes that SQLite may need beside a log, to read it as well: an index of what is written, and that itself."""
 
 _PASSING = (".part", ".lock", ".pid", ".log")
 """Files by which processes of now know each other, and what they say."""
@@ -105,22 +109,39 @@ def backup(run: Path, target: Path, *, history: bool = False) -> Backup:
                     f"{error}: missing, or deleted by the run while it was copied: run the backup again"
                 ) from None
         except OSError as error:
-            raise StorageError(f"{error.filename or target}: {error.strerror or error}") from None
+            if is_full(error):
+                raise no_room(target, _least(run)) from None
+            source = error.filename and Path(error.filename).is_relative_to(run)
+            raise StorageError(f"{error.filename if source else target}: {error.strerror or error}") from None
     raise AssertionError
 
 
+def _least(run: Path) -> int:
+    """How many bytes a backup takes at least while it is made: the log twice, where that is a file."""
+    return 2 * _size(run / LOG)
+
+
+def _size(path: Path) -> int:
+    """In bytes; 0 if it is not there, or not any more."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _attempt(run: Path, target: Path, history: bool) -> Backup:
+    require_room(target, _least(run))
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
         log, whole = Path(folder) / LOG, Path(folder) / "whole"
-        with closing(open_run_log(run, readonly=True)) as store:
-            store.snapshot(log)
-        log.chmod(0o644)
+        _copy_log(run, log, target)
         content = _read(log)
+        chosen = list(_chosen(run, content.rounds, history))
+        require_room(target, sum(_size(path) for path in (log, *chosen)))
         left_out: list[str] = []
         with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             archive = ArchiveWriter(file)
             archive.add(LOG, log)
-            for path in _chosen(run, content.rounds, history):
+            for path in chosen:
                 name = path.relative_to(run).as_posix()
                 if not is_plain(name) or path.is_symlink() or (path.exists() and not path.is_file()):
                     left_out.append(name)
@@ -137,6 +158,22 @@ def _attempt(run: Path, target: Path, history: bool) -> Backup:
         os.replace(whole, target)
         sync_folder(target.parent)
         return Backup(target, target.stat().st_size, manifest, left_out)
+
+
+def _copy_log(run: Path, log: Path, target: Path) -> None:
+    """Copies the log of now.
+
+    Raises:
+        StorageError: it cannot be read or written. SQLite says of a full disk also that it could not read, or open.
+    """
+    try:
+        with closing(open_run_log(run, readonly=True)) as store:
+            store.snapshot(log)
+    except StorageError:
+        for place, size in ((target, _least(run) + _LOG_OVERHEAD), (run / LOG, _LOG_OVERHEAD)):
+            require_room(place, size)
+        raise
+    log.chmod(0o644)
 
 
 def _require_new(target: Path) -> None:
@@ -233,8 +270,10 @@ def restore(archive: Path, run: Path, *, store: str = "", base: Path | None = No
     """
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UsageError(f"{run}: not empty: choose a new directory (restoring overwrites nothing)")
+    size = archive.stat().st_size if archive.is_file() else 0
     try:
         run.parent.mkdir(parents=True, exist_ok=True)
+        require_room(run, size)
         with tempfile.TemporaryDirectory(prefix=f".{run.name}-", dir=run.parent) as folder:
             new = Path(folder) / "run"
             new.mkdir()
@@ -248,6 +287,8 @@ def restore(archive: Path, run: Path, *, store: str = "", base: Path | None = No
             os.rename(new, run)
             sync_folder(run.parent)
     except OSError as error:
+        if is_full(error):
+            raise no_room(run, size) from None
         raise StorageError(f"{run}: cannot be made: {error.strerror or error}") from None
     return manifest
 

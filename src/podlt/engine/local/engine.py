@@ -245,9 +245,12 @@ class LocalEngine(FixedMembers):
                 self._give_waiting()
 
     def close(self) -> None:
-        """Ends all processes."""
+        """Ends all processes: those that execute tasks at once, as nobody wants their results any more."""
         for host in self._hosts:
-            host.process.stop()
+            if host.working:
+                host.process.kill()
+            else:
+                host.process.stop()
         for host in self._hosts:
             host.process.close()
         self._selector.close()

@@ -342,12 +342,12 @@ class ManagerSession:
         self._joining.remind(peer)
 
     def _give(self, peer: Peer, want: m.GetParameters) -> None:
-        """Says once more how the parameters come."""
-        said = self._publisher.about(want.digest)
-        useful = peer.number is not None and (
-            said is None or self._outgoing.reply(peer, m.record(said), self._time.now)
-        )
-        peer.strikes += not useful
+        """Says once more how the parameters come.
+
+        Whoever asks for those of a round that ended meanwhile has asked for nothing: a few of that are no matter.
+        """
+        said = None if peer.number is None else self._publisher.about(want.digest)
+        peer.strikes += said is None or not self._outgoing.reply(peer, m.record(said), self._time.now)
 
     def _lose_silent(self) -> None:
         for peer in self._peers.silent(self._time.now, silence := self._timing.silence):
