@@ -101,7 +101,7 @@ class _Comparison:
         self._given: dict[str, torch.Tensor] = {}
         self._errors: dict[str, float] = {}
         self._sizes: dict[str, float] = {}
-        self.largest, self._gone = 0.0, 0
+        self.largest, self._gone = 0.0, TRIMMED_AT  # the first time once both losses are known
         self.failure: Exception | None = None
 
     def take(self, name: str, value: torch.Tensor) -> None:
