@@ -73,7 +73,8 @@
     const chart = P.chart({
       title: "Test figures",
       x: "epoch",
-      value: (found) => P.figure(shown, found),
+      value: (found, axis) =>
+        axis && P.isPercent(shown) ? `${+(100 * found).toPrecision(4)}%` : P.figure(shown, found),
       note: () => "of the runs that have the most usual one",
     });
     let shown = "";
