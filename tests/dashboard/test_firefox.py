@@ -75,7 +75,7 @@ def test_a_run_that_grows_is_followed_and_a_conviction_has_its_evidence(firefox:
     with growing_run(run) as world, shown(run) as server:
         firefox.open(server.url)
         advance(world, run, 65)
-        firefox.wait_for_text("round 65 \u00b7")
+        firefox.wait_for_text("65 rounds \u00b7")
         name = f"worker {CHEATERS[0]} convicted"
         firefox.wait_for_text(name)
         firefox.run(
@@ -88,6 +88,6 @@ def test_a_run_that_grows_is_followed_and_a_conviction_has_its_evidence(firefox:
 def test_a_report_is_one_file_that_opens(firefox: Firefox, finished: Path, tmp_path: Path) -> None:
     write_report(finished, tmp_path / "report.html")
     firefox.open((tmp_path / "report.html").as_uri())
-    firefox.wait_for_text("round 120 \u00b7")
+    firefox.wait_for_text("120 rounds \u00b7")
     picture = firefox.picture()
     assert picture.startswith(b"\x89PNG") and len(picture) > 20_000
