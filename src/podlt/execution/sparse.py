@@ -16,13 +16,16 @@ import numpy as np
 
 WORD = 4
 
+AT_ONCE = 8 * WORD
+"""Words whose bits are one word."""
+
 MOST = 64 * 2**20
 """Bytes of the longest update that is packed: both ends have it in memory meanwhile."""
 
 
 def bits_of(nbytes: int) -> int:
     """How many bytes the bits of an update of so many take."""
-    return -(-nbytes // (8 * WORD * WORD)) * WORD
+    return -(-nbytes // (AT_ONCE * WORD)) * WORD
 
 
 def most_packed(nbytes: int) -> int:

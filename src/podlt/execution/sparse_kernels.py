@@ -7,10 +7,7 @@ import numpy as np
 from podlt.errors import InvalidProofError
 from podlt.exact.constants import Array
 from podlt.exact.cpu.jit import kernel
-from podlt.execution.sparse import WORD, bits_of, most_packed
-
-AT_ONCE = 32
-"""Words whose bits are one word."""
+from podlt.execution.sparse import AT_ONCE, WORD, bits_of, most_packed
 
 
 def room_for(nbytes: int) -> int:

@@ -126,8 +126,9 @@ class TaskHost:
         except (*EXECUTION_ERRORS, MemoryError) as error:
             self._emit(r.RunFailed(number=command.number, reason=_reason(error)))
             return
-        times = {"proof": done.proof, "compute": done.compute}
-        self._emit(r.RunDone(number=command.number, packed=packed, digest=done.digest, **times))
+        self._emit(
+            r.RunDone(number=command.number, packed=packed, digest=done.digest, proof=done.proof, compute=done.compute)
+        )
 
     def _fingerprint(self, command: r.FingerprintSlot) -> None:
         """Works out a fingerprint; of a manager that asks for what cannot be it says nothing."""
