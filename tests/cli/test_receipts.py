@@ -18,17 +18,17 @@ from podlt.errors import UsageError
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.network import download
-from podlt.network.bound_receipts import keep
-from podlt.network.receipt_history import ReceiptHistory
-from podlt.network.worker.folder import open_books
 from podlt.protocol import entries as e
 from podlt.protocol.receipt import Bound, sign_receipts
+from podlt.receipts.commitments import keep
+from podlt.receipts.history import ReceiptHistory
 from podlt.recipe import ProtocolSpec
 from podlt.report.fold import open_log
 from podlt.report.history import read_history
 from podlt.sim import simulate
 from podlt.store.bundle import write_bundle
 from podlt.store.log_store import LogStore
+from podlt.worker.folder import open_books
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from cli_calls import Podlt
 from podlt.cli.worker_limits import Hours, WorkingTime, moment_of, size_of
 from podlt.cli.worker_output import Watch, plain
 from podlt.errors import UsageError
-from podlt.network.worker import events as told
-from podlt.network.worker.books import Earned
-from podlt.network.worker.folder import lock, note_waiting, read_status
+from podlt.worker import events as told
+from podlt.worker.books import Earned
+from podlt.worker.folder import lock, note_waiting, read_status
 
 
 def test_every_event_is_one_line_for_people_and_for_programs() -> None:
@@ -165,9 +165,9 @@ def test_what_is_no_invitation_is_said_at_once(
 def test_a_worker_tells_people_and_programs_what_it_does_and_who_is_not_let_in_hears_why(tmp_path: Path) -> None:
     from stage import Stage, write_recipe
 
+    from podlt.access import invitation as inv
+    from podlt.access.registry import Registry
     from podlt.manager.directory import RunDirectory
-    from podlt.network.access import invitation as inv
-    from podlt.network.access.registry import Registry
 
     recipe = write_recipe(tmp_path / "recipe.toml", epochs=90, workers=4)
     with Stage(tmp_path, recipe, silence_timeout=30) as stage:

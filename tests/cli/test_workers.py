@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 from cli_calls import Podlt
 
+from podlt.access import invitation_code
+from podlt.access.certificate import load_or_create
+from podlt.access.invitation import name_of, read
+from podlt.access.policy import Admitted, Refusal
+from podlt.access.registry import Registry
 from podlt.crypto import SigningKey
 from podlt.events import WorkerFigures, WorkersSeen
 from podlt.manager.directory import RunDirectory
-from podlt.network.access import invitation_code
-from podlt.network.access.certificate import load_or_create
-from podlt.network.access.invitation import name_of, read
-from podlt.network.access.policy import Admitted, Refusal
-from podlt.network.access.registry import Registry
 from podlt.network.client.link import ClientLink
 from podlt.network.server.open_server import OpenServer
-from podlt.network.worker_figures import WorkerFiguresFile
+from podlt.remote.worker_figures import WorkerFiguresFile
 from podlt.report.history import read_history
 from podlt.store.run_names import SERVER
 
@@ -238,7 +238,7 @@ def test_a_running_manager_notices_what_the_command_line_says(podlt: Podlt, live
 
 
 def test_a_key_is_shown_backed_up_and_restored(podlt: Podlt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from podlt.network.access.worker_key import load_or_create_key
+    from podlt.access.worker_key import load_or_create_key
 
     first, second = tmp_path / "first.key", tmp_path / "second.key"
     public = load_or_create_key(first).public.hex()

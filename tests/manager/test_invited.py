@@ -6,10 +6,10 @@ import subprocess
 
 import msgspec
 
+from podlt.access import invitation as inv
+from podlt.access import invitation_code
 from podlt.crypto import SigningKey
 from podlt.manager import events as ev
-from podlt.network.access import invitation as inv
-from podlt.network.access import invitation_code
 
 KEY = SigningKey(bytes(32))
 SERVERS, CERTIFICATE = ["https://manager.example.org:4222"], bytes(range(256)) * 2

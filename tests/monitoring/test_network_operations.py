@@ -19,8 +19,8 @@ from postgres_server import Server, why_not
 from stage import Process, Stage, write_recipe
 
 import podlt.api
-from podlt.network.access.invitation import read
-from podlt.network.access.worker_key import load_or_create_keys
+from podlt.access.invitation import read
+from podlt.access.worker_key import load_or_create_keys
 from podlt.recipe import load_recipe
 from podlt.verify import verify
 

@@ -24,10 +24,10 @@ from small_runs import entries, replayed, small_recipe
 from stage import Stage, write_recipe
 
 import podlt.api
+from podlt.access.invitation import read as read_invitation
+from podlt.access.worker_key import load_key
 from podlt.manager import events as ev
 from podlt.monitoring.setup import Monitoring, monitored
-from podlt.network.access.invitation import read as read_invitation
-from podlt.network.access.worker_key import load_key
 from podlt.protocol.entries import Redeal
 from podlt.recipe import ProtocolSpec
 

@@ -30,12 +30,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
 from links import Raw
 from stage import Circumstances, Stage, write_recipe
 
+from podlt.access.first_invitation import read_invitation
+from podlt.access.invitation import Invitation
 from podlt.crypto import SigningKey
-from podlt.network import control
-from podlt.network import messages as m
-from podlt.network.access.first_invitation import read_invitation
-from podlt.network.access.invitation import Invitation
 from podlt.network.client.link import ClientLink
+from podlt.wire import control
+from podlt.wire import messages as m
 
 HIDDEN = 500
 """0.4 MB of parameters and optimizer state."""

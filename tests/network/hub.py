@@ -17,12 +17,12 @@ from podlt.crypto import SigningKey
 from podlt.engine.interface import Job
 from podlt.network.background import Background
 from podlt.network.link import HostedLink, WebHost
-from podlt.network.worker.books import WorkerBooks
-from podlt.network.worker.events import WorkerEvent
-from podlt.network.worker.folder import open_books
-from podlt.network.worker.identity import OwnerSettings, WorkerExit
-from podlt.network.worker.process import WorkerProcess
-from podlt.network.worker.session import WorkerSession
+from podlt.worker.books import WorkerBooks
+from podlt.worker.events import WorkerEvent
+from podlt.worker.folder import open_books
+from podlt.worker.identity import OwnerSettings, WorkerExit
+from podlt.worker.process import WorkerProcess
+from podlt.worker.session import WorkerSession
 
 BEAT = 0.2
 """Seconds between two signs of life: ten times as often as in earnest, so that tests need not wait."""
@@ -129,7 +129,7 @@ class Hub:
         self.closed = True
 
     def connect(self, job: Job) -> HostedLink:
-        """For `podlt.network.workplace.RemoteMachines`."""
+        """For `podlt.remote.workplace.RemoteMachines`."""
         self.manager = job.key.public
         for crew in self.crews:
             crew.begin(job.key.public)

@@ -15,17 +15,17 @@ from typing import Any
 
 from patience import Patience
 
+from podlt.access.certificate import client_context
+from podlt.access.invitation import Invitation
+from podlt.access.login import binding, sign_login
+from podlt.access.policy import AccessPolicy
+from podlt.access.registry import Registry
 from podlt.canonical import encode
 from podlt.crypto import SigningKey
-from podlt.network import control
-from podlt.network.access.certificate import client_context
-from podlt.network.access.invitation import Invitation
-from podlt.network.access.login import binding, sign_login
-from podlt.network.access.policy import AccessPolicy
-from podlt.network.access.registry import Registry
 from podlt.network.client.link import ClientLink
 from podlt.network.frames import BINARY, head
 from podlt.network.server.open_server import OpenServer
+from podlt.wire import control
 
 MANAGER = SigningKey(b"manager".ljust(32, b"."))
 LEAST = 30.0

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podlt.access import invitation as inv
+from podlt.access import policy as ad
+from podlt.access.registry import Registry
 from podlt.crypto import SigningKey
 from podlt.errors import StorageError, UsageError
-from podlt.network.access import invitation as inv
-from podlt.network.access import policy as ad
-from podlt.network.access.registry import Registry
 from podlt.store.run_names import ACCESS
 
 MANAGER = SigningKey(b"m" * 32)

@@ -20,18 +20,18 @@ from podlt.crypto import SigningKey, digest
 from podlt.errors import InvalidProofError, StorageError
 from podlt.log.merkle import EMPTY_ROOT, inclusion_proof, inclusion_proofs, leaf_hash, root_of
 from podlt.log.tree_head import Head, origin_of, sign_head
-from podlt.network import bound_receipts as br
-from podlt.network import messages as m
-from podlt.network.session.binding import BoundAnswers
-from podlt.network.worker.effects import SendMessage
-from podlt.network.worker.identity import Identity
-from podlt.network.worker.opening import ReceivedReceipts
 from podlt.protocol import entries as e
 from podlt.protocol.messages import Task
 from podlt.protocol.receipt import Bound, CommitmentReceipt, check_receipt, sign_receipts
 from podlt.protocol.worker import Worker
+from podlt.receipts import commitments
+from podlt.remote.session.binding import BoundAnswers
 from podlt.sim.faults import NetworkFaults
 from podlt.sim.networked import NetworkedWorld
+from podlt.wire import messages as m
+from podlt.worker.effects import SendMessage
+from podlt.worker.identity import Identity
+from podlt.worker.opening import ReceivedReceipts
 
 MANAGER = SigningKey(b"m" * 32)
 RUN = digest("a run")
@@ -221,8 +221,8 @@ def played() -> NetworkedWorld:
     return world
 
 
-def compared(world: NetworkedWorld, receipts: Sequence[CommitmentReceipt]) -> br.BoundComparison:
-    return br.compare(receipts, world.memory_log.rows, world.head, world.key.public, world.state.run)
+def compared(world: NetworkedWorld, receipts: Sequence[CommitmentReceipt]) -> commitments.BoundComparison:
+    return commitments.compare(receipts, world.memory_log.rows, world.head, world.key.public, world.state.run)
 
 
 def test_every_receipt_of_an_honest_run_is_in_its_log(played: NetworkedWorld) -> None:
@@ -240,9 +240,9 @@ def test_a_dropped_commitment_convicts_its_manager_by_itself(played: NetworkedWo
     (dropped,) = sign_receipts(run, Bound(2, 0, [commitment(1)]), key)
     (later,) = sign_receipts(run, Bound(3, 1, [commitment(1)]), key)
     found = compared(played, [*played.bound.receipts[:3], dropped, later])
-    assert (found.logged, [one.reason for one in found.dropped]) == (3, [br.DROPPED, br.TURNED_BACK])
+    assert (found.logged, [one.reason for one in found.dropped]) == (3, [commitments.DROPPED, commitments.TURNED_BACK])
     for one in found.dropped:
-        assert br.check_evidence(msgspec.json.encode(one)) == one
+        assert commitments.check_evidence(msgspec.json.encode(one)) == one
 
 
 def test_an_attempt_that_was_begun_anew_and_a_round_that_is_not_there_yet_decide_nothing() -> None:
@@ -281,31 +281,31 @@ def test_evidence_that_shows_nothing_is_refused(played: NetworkedWorld) -> None:
         {"round": []},
         {"head": forged},
         {"begin": good.round[0]},
-        {"reason": br.TURNED_BACK},
+        {"reason": commitments.TURNED_BACK},
         {"reason": "logged"},
     ):
         with pytest.raises(InvalidProofError):
-            br.check_evidence(msgspec.json.encode(msgspec.structs.replace(good, **change)))
-    for raw in (b"", b"{}", json.dumps({"kind": br.KIND}).encode()):
+            commitments.check_evidence(msgspec.json.encode(msgspec.structs.replace(good, **change)))
+    for raw in (b"", b"{}", json.dumps({"kind": commitments.KIND}).encode()):
         with pytest.raises(InvalidProofError):
-            br.check_evidence(raw)
+            commitments.check_evidence(raw)
 
 
 def test_a_folder_keeps_the_last_receipts_and_no_more_than_it_may(tmp_path: Path) -> None:
     given = [receipt for attempt in range(40) for receipt in receipts(5, attempt)]
     size = len(msgspec.json.encode(given[0]))
     for receipt in given:
-        br.keep(tmp_path, RUN, [receipt], 40 * size)
-    kept = br.read(tmp_path, RUN)
+        commitments.keep(tmp_path, RUN, [receipt], 40 * size)
+    kept = commitments.read(tmp_path, RUN)
     assert kept == given[-len(kept) :] and 20 <= len(kept) <= 45
-    (_, growing) = br.paths_of(tmp_path, RUN)
+    (_, growing) = commitments.paths_of(tmp_path, RUN)
     with growing.open("ab") as file:
         file.write(b"[half")
-    assert br.read(tmp_path, RUN) == kept
+    assert commitments.read(tmp_path, RUN) == kept
     with growing.open("ab") as file:
         file.write(b" a line]\n")
     with pytest.raises(StorageError):
-        br.read(tmp_path, RUN)
+        commitments.read(tmp_path, RUN)
 
 
 def test_a_second_verifier_says_the_same_of_each_receipt(played: NetworkedWorld) -> None:

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from web import Web, until
 
+from podlt.access import tokens
+from podlt.access.certificate import client_context
 from podlt.crypto import SigningKey, blob_digest
 from podlt.errors import InvalidProofError, StorageError
 from podlt.execution import sparse
 from podlt.execution.sparse import packed
 from podlt.network import http as http_module
-from podlt.network.access import tokens
-from podlt.network.access.certificate import client_context
 from podlt.network.blobs import server as server_module
 from podlt.network.blobs import uploads
 from podlt.network.blobs.allowance import TIMES

@@ -20,9 +20,9 @@ import pytest
 from cutting import Wire
 from web import Web, until
 
+from podlt.addresses import is_global
 from podlt.crypto import SigningKey, blob_digest
 from podlt.errors import InvalidProofError, PodltError, UsageError
-from podlt.network.addresses import is_global
 from podlt.network.bandwidth import Bandwidth
 from podlt.network.blobs import client, https_connection, object_store
 from podlt.network.blobs.client import BlobTransfers, TransferEnded
@@ -199,7 +199,7 @@ def test_an_upload_begins_anew_where_the_manager_was_killed(tmp_path: Path) -> N
     port = int(first.stdout.readline())
     import hashlib
 
-    from podlt.network.access import certificate as tls
+    from podlt.access import certificate as tls
 
     fingerprint = hashlib.sha256(tls.load_or_create(tmp_path / "web")).digest()
     wire = Wire(port, [])

@@ -17,9 +17,9 @@ from small_runs import entries
 from stage import Circumstances, Stage, write_recipe
 
 import podlt.api
-from podlt.network.worker.folder import read_status
 from podlt.recipe import load_recipe
 from podlt.verify import verify
+from podlt.worker.folder import read_status
 
 pytestmark = [pytest.mark.chaos]
 

@@ -14,8 +14,8 @@ from small_runs import OFTEN, Trained, seeded, small_recipe, tiny_recipe, train
 
 from podlt.crypto import SigningKey
 from podlt.manager import events as ev
-from podlt.network.workplace import RemoteMachines
 from podlt.recipe import Recipe
+from podlt.remote.workplace import RemoteMachines
 from podlt.verify import verify
 
 

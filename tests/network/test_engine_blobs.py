@@ -23,17 +23,17 @@ from podlt.errors import StorageError
 from podlt.events import NetworkEvent, Published
 from podlt.manager import events as ev
 from podlt.manager.audit import audit
-from podlt.network import messages
 from podlt.network.blobs import client, object_store, uploads
 from podlt.network.blobs import server as blob_server
-from podlt.network.session import joining
-from podlt.network.session.peers import Peer
-from podlt.network.workplace import RemoteMachines
 from podlt.program.ir import Program
 from podlt.program.layout import update_layout
 from podlt.protocol.claims import Claim, Outcome
 from podlt.recipe import ProtocolSpec, Recipe
+from podlt.remote.session import joining
+from podlt.remote.session.peers import Peer
+from podlt.remote.workplace import RemoteMachines
 from podlt.store.run_names import BLOBS
+from podlt.wire import messages
 
 LARGE = 500
 

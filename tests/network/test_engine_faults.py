@@ -17,15 +17,15 @@ from podlt.errors import InvalidProofError, StopTraining
 from podlt.execution import fingerprint
 from podlt.execution.worker_runtime import WorkerRuntime
 from podlt.manager import events as ev
-from podlt.network import messages as m
-from podlt.network.session.facts import Timing
-from podlt.network.session.peers import Deadline, ListeningClock
-from podlt.network.worker.books import NoStore, WorkerBooks
-from podlt.network.worker.effects import DropKey
-from podlt.network.worker.identity import WorkerExit
-from podlt.network.worker.session import WorkerSession
-from podlt.network.workplace import RemoteMachines
 from podlt.protocol.messages import JoinSignatures, JoinTerms, Task
+from podlt.remote.session.facts import Timing
+from podlt.remote.session.peers import Deadline, ListeningClock
+from podlt.remote.workplace import RemoteMachines
+from podlt.wire import messages as m
+from podlt.worker.books import NoStore, WorkerBooks
+from podlt.worker.effects import DropKey
+from podlt.worker.identity import WorkerExit
+from podlt.worker.session import WorkerSession
 
 UNSIGNED = JoinSignatures(bytes(64), bytes(64))
 

@@ -13,9 +13,9 @@ from test_engine import crews, keys, whole
 
 import podlt.api
 from podlt.manager import events as ev
-from podlt.network import messages as m
 from podlt.network.blobs.allowance import SMALLEST_NEED, TIMES
-from podlt.network.workplace import RemoteMachines
+from podlt.remote.workplace import RemoteMachines
+from podlt.wire import messages as m
 
 MEGABYTE = 10**6
 

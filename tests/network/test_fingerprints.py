@@ -22,17 +22,17 @@ from podlt.manager import events as ev
 from podlt.manager.audit import audit
 from podlt.manager.audit.aggregates import AggregateCheck
 from podlt.manager.audit.logged import logged
-from podlt.network.worker import fingerprints as replies
-from podlt.network.workplace import RemoteMachines
 from podlt.program.ir import Program
 from podlt.program.layout import update_layout
 from podlt.protocol import entries as e
 from podlt.protocol import fingerprint as fp
 from podlt.protocol.claims import Claim, Finding, Outcome
+from podlt.remote.workplace import RemoteMachines
 from podlt.report.fold import open_log
 from podlt.report.history import read_history
 from podlt.store.bundle import write_bundle
 from podlt.store.bundle_reader import aggregate_name
+from podlt.worker import fingerprints as replies
 
 
 def trained(path: Path, folder: Path, **options: Any) -> Any:

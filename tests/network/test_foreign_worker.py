@@ -14,16 +14,14 @@ import pytest
 from foreign_worker import ForeignWorker
 from stage import Process, Stage, write_recipe
 
+from podlt.access.invitation import Invitation, sign, write
+from podlt.access.login import binding, check_login
 from podlt.canonical import encode
 from podlt.crypto import SigningKey
 from podlt.data.dataset import DTYPES
 from podlt.execution.fingerprint import measured
 from podlt.execution.task_executor import TaskExecutor, as_batch, one_thread
 from podlt.log.tree_head import Head, origin_of, sign_head
-from podlt.network import control
-from podlt.network import messages as m
-from podlt.network.access.invitation import Invitation, sign, write
-from podlt.network.access.login import binding, check_login
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
 from podlt.protocol import entries as e
@@ -32,6 +30,8 @@ from podlt.protocol.messages import JoinTerms
 from podlt.protocol.receipt import Bound, sign_receipts
 from podlt.protocol.signatures import join_checks
 from podlt.report.fold import walk
+from podlt.wire import control
+from podlt.wire import messages as m
 
 SHARES = '\n[protocol]\npreset = "guarded"\nreward = 1\nescrow = 2\nchecked = 0.5\nown = 0.5\n'
 

@@ -20,20 +20,20 @@ from podlt.engine.isolated.records import LoadProgram
 from podlt.errors import EngineError, StorageError
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.log.tree_head import Head, origin_of, sign_head
-from podlt.network import messages as m
-from podlt.network.receipts import path_of
-from podlt.network.run_setup import sign_setup
-from podlt.network.worker import events
-from podlt.network.worker.books import NoStore, WorkerBooks
-from podlt.network.worker.effects import Effect, SendMessage
-from podlt.network.worker.folder import BookFiles
-from podlt.network.worker.leaving import LEAVE_SECONDS
-from podlt.network.worker.replies import MOST_IN_HAND
-from podlt.network.worker.run import LEAST_AHEAD
-from podlt.network.worker.session import LONGEST_SUSPENSION, MAX_RUNS, WorkerSession
 from podlt.progress.text import write_text
 from podlt.protocol import entries as e
 from podlt.protocol.messages import Task
+from podlt.receipts.credits import path_of
+from podlt.wire import messages as m
+from podlt.wire.run_setup import sign_setup
+from podlt.worker import events
+from podlt.worker.books import NoStore, WorkerBooks
+from podlt.worker.effects import Effect, SendMessage
+from podlt.worker.folder import BookFiles
+from podlt.worker.leaving import LEAVE_SECONDS
+from podlt.worker.replies import MOST_IN_HAND
+from podlt.worker.run import LEAST_AHEAD
+from podlt.worker.session import LONGEST_SUSPENSION, MAX_RUNS, WorkerSession
 
 MANAGER, WORKER = SigningKey(bytes([1]) * 32), SigningKey(bytes([2]) * 32)
 ESCAPES = "\x1b]0;pwned\x07\x1b[2J\x1b[31mroot# \u202e\r\nroot@host:~# \x9b31m"

@@ -18,17 +18,17 @@ from stage import Circumstances, Process
 from test_hostile_manager import begin
 from torch import nn
 
+from podlt.access.invitation import write
 from podlt.canonical import encode
 from podlt.crypto import blob_digest
 from podlt.data.field import Field
 from podlt.execution.conformance import arithmetic_digest
-from podlt.network import messages as m
-from podlt.network.access.invitation import write
-from podlt.network.run_setup import sign_setup
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import state_layout
 from podlt.protocol import entries as e
 from podlt.protocol.messages import Task
+from podlt.wire import messages as m
+from podlt.wire.run_setup import sign_setup
 
 FIELDS = [Field("x", "f32", (2000,), "input"), Field("y", "i64", (), "label")]
 COUNT = 8

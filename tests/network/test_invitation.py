@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podlt.access import invitation as inv
+from podlt.access.first_invitation import GOOD_DAYS, first_invitation
+from podlt.access.registry import Registry
 from podlt.crypto import SigningKey
 from podlt.errors import UsageError
-from podlt.network.access import invitation as inv
-from podlt.network.access.first_invitation import GOOD_DAYS, first_invitation
-from podlt.network.access.registry import Registry
 
 MANAGER = SigningKey(b"m" * 32)
 

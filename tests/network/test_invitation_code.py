@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from links import MANAGER, Place, Raw, worker_key
 
+from podlt.access import certificate as tls
+from podlt.access import invitation as inv
+from podlt.access import invitation_code as code
+from podlt.access.first_invitation import read_given, read_invitation
 from podlt.crypto import SigningKey
 from podlt.errors import EngineError, UsageError
 from podlt.faults import _without_secrets
 from podlt.monitoring.logs import hidden
-from podlt.network.access import certificate as tls
-from podlt.network.access import invitation as inv
-from podlt.network.access import invitation_code as code
-from podlt.network.access.first_invitation import read_given, read_invitation
 from podlt.network.client.address import invitation_of
 from podlt.network.server.open_server import OpenServer
 

@@ -19,17 +19,17 @@ from podlt.errors import InvalidProofError
 from podlt.log.merkle import EMPTY_ROOT
 from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.manager import events as ev
-from podlt.network import messages as m
-from podlt.network.run_setup import RunSetup, open_setup, sign_setup
-from podlt.network.worker import events
-from podlt.network.worker.effects import Effect, SendMessage
-from podlt.network.worker.folder import open_books
-from podlt.network.worker.identity import Identity
-from podlt.network.worker.joining import Joining
-from podlt.network.workplace import RemoteMachines
 from podlt.protocol import entries as e
 from podlt.protocol.messages import JoinSignatures, JoinTerms
 from podlt.protocol.signatures import join_checks
+from podlt.remote.workplace import RemoteMachines
+from podlt.wire import messages as m
+from podlt.wire.run_setup import RunSetup, open_setup, sign_setup
+from podlt.worker import events
+from podlt.worker.effects import Effect, SendMessage
+from podlt.worker.folder import open_books
+from podlt.worker.identity import Identity
+from podlt.worker.joining import Joining
 
 MANAGER, STRANGER, WORKER = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3))
 BEGIN = e.Begin(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from podlt.network.worker import events
-from podlt.network.worker.books import NoStore, WorkerBooks
-from podlt.network.worker.leaving import LEAVE_SECONDS, GracefulShutdown
+from podlt.worker import events
+from podlt.worker.books import NoStore, WorkerBooks
+from podlt.worker.leaving import LEAVE_SECONDS, GracefulShutdown
 
 KEY, ESCROW = b"a" * 32, 50
 

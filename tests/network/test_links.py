@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from links import Place, worker_key
 
-from podlt.network import messages as m
+from podlt.wire import messages as m
 
 ONE, TWO = worker_key(1), worker_key(2)
 

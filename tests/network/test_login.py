@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podlt.access.certificate import client_context
+from podlt.access.login import Binding, binding, check_login, sign_login
 from podlt.crypto import SigningKey, is_signed_raw
 from podlt.errors import InvalidProofError, UsageError
-from podlt.network.access.certificate import client_context
-from podlt.network.access.login import Binding, binding, check_login, sign_login
 
 WORKER, OTHER = SigningKey(b"w" * 32), SigningKey(b"x" * 32)
 SECRET = b"s" * 16

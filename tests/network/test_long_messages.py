@@ -7,7 +7,7 @@ import pytest
 
 from podlt.canonical import encode
 from podlt.errors import InvalidProofError
-from podlt.network import messages as m
+from podlt.wire import messages as m
 
 SIZES = [0, 1, 255, 256, 4095, 4096, 65_535, 65_536, m.INLINE]
 

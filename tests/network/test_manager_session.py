@@ -12,15 +12,15 @@ from podlt.data.field import Field
 from podlt.engine.interface import Event, Lost, Member, TaskLate
 from podlt.engine.local import frames
 from podlt.events import HeldUp, NetworkEvent
-from podlt.network import messages as m
-from podlt.network.session.facts import Chance, ServedRun
-from podlt.network.session.manager import ManagerSession
-from podlt.network.session.outbox import Drop, Effect, Send, Subscribe
-from podlt.network.session.shards import ShardExamples
 from podlt.protocol.entries import Commitment
 from podlt.protocol.messages import Assignment, Opened, Task
 from podlt.protocol.receipt import Bound
 from podlt.protocol.worker import Worker
+from podlt.remote.session.facts import Chance, ServedRun
+from podlt.remote.session.manager import ManagerSession
+from podlt.remote.session.outbox import Drop, Effect, Send, Subscribe
+from podlt.remote.session.shards import ShardExamples
+from podlt.wire import messages as m
 
 KEYS = [SigningKey(bytes([number + 1]) * 32) for number in range(3)]
 UPDATE = np.arange(64, dtype=np.uint8)

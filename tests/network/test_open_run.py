@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from stage import Process, Stage, write_recipe
 
-from podlt.network.access.invitation import read
-from podlt.network.access.worker_key import load_or_create_keys
-from podlt.network.worker.folder import read_status
+from podlt.access.invitation import read
+from podlt.access.worker_key import load_or_create_keys
 from podlt.protocol import entries as e
 from podlt.protocol.rules import RunState
 from podlt.report.fold import walk
+from podlt.worker.folder import read_status
 
 DEPOSIT = 300
 BOOKS = ("pending", "vested", "forfeited", "deposit", "returned", "seized")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from podlt.network.blobs.allowance import TIMES, Allowance
-from podlt.network.session.outbox import Drop, Outbox, Send
-from podlt.network.session.outgoing import NEWCOMERS_BURST, Outgoing
-from podlt.network.session.peers import Peer
+from podlt.remote.session.outbox import Drop, Outbox, Send
+from podlt.remote.session.outgoing import NEWCOMERS_BURST, Outgoing
+from podlt.remote.session.peers import Peer
 
 MESSAGE = bytes(500_000)
 NEED = 10 * len(MESSAGE)

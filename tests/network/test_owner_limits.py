@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from stage import Stage, write_recipe
 
-from podlt.network.messages import INLINE
-from podlt.network.worker.folder import read_status
+from podlt.wire.messages import INLINE
+from podlt.worker.folder import read_status
 
 MIB = 2**20
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from web import Web
 
+from podlt.access import tokens
 from podlt.crypto import SigningKey
-from podlt.network.access import tokens
 from podlt.network.http import HttpError, RouteTable
 from podlt.network.server.pages import _BLOB, OperatorPages, bearer_of
 

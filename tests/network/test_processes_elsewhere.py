@@ -10,10 +10,10 @@ import pytest
 from stage import Process, Stage, write_recipe
 
 import podlt.api
-from podlt.network.worker.folder import read_status
 from podlt.protocol import entries as e
 from podlt.recipe import load_recipe
 from podlt.report.fold import walk
+from podlt.worker.folder import read_status
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_averages_are_checked_without_tasks_but_for_the_round_in_which_the_manag
 
 
 def test_statuses_are_read_back_as_they_were_written() -> None:
-    from podlt.network.worker.books import Earned, Status
+    from podlt.worker.books import Earned, Status
 
     status = Status(1, 2.0, "x", workers={"k": Earned(number=3, vested=4)})
     assert msgspec.json.decode(msgspec.json.encode(status), type=Status) == status

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from small_runs import Trained, seeded, small_recipe, tiny_recipe, train
 from test_engine import crews, keys
 
+from podlt.access.registry import Registry
 from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
 from podlt.engine.interface import Job
@@ -26,23 +27,22 @@ from podlt.errors import InvalidProofError, StorageError
 from podlt.log.merkle import Tree, inclusion_proof, is_included, leaf_hash
 from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.manager import events as ev
-from podlt.network import messages as m
-from podlt.network import receipts
-from podlt.network.access.registry import Registry
-from podlt.network.receipt_history import ReceiptHistory
-from podlt.network.session.outbox import Outbox
-from podlt.network.session.receipts import SHARE, ReceiptSender
-from podlt.network.worker.books import Earned, WorkerBooks
-from podlt.network.worker.catching_up import CatchingUp
-from podlt.network.worker.folder import open_books, read_status
-from podlt.network.worker.identity import WorkerExit
-from podlt.network.workplace import RemoteMachines
 from podlt.protocol import entries as e
 from podlt.protocol.ledger import Account
+from podlt.receipts import credits
+from podlt.receipts.history import ReceiptHistory
 from podlt.recipe import ProtocolSpec
+from podlt.remote.session.outbox import Outbox
+from podlt.remote.session.receipts import SHARE, ReceiptSender
+from podlt.remote.workplace import RemoteMachines
 from podlt.report.fold import open_log
 from podlt.report.history import read_history
 from podlt.sim import simulate
+from podlt.wire import messages as m
+from podlt.worker.books import Earned, WorkerBooks
+from podlt.worker.catching_up import CatchingUp
+from podlt.worker.folder import open_books, read_status
+from podlt.worker.identity import WorkerExit
 
 # -- proofs of what was just written ---------------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ def sim(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
     return Simulated(tmp_path_factory.mktemp("simulated") / "run")
 
 
-def credits(earned: Account) -> list[int]:
+def sums_of(earned: Account) -> list[int]:
     return [earned.pending, earned.vested, earned.forfeited, earned.deposit, earned.returned, earned.seized]
 
 
@@ -122,7 +122,7 @@ def test_who_heard_all_knows_what_the_ledger_says_deposits_and_evictions_too(sim
         books.paid(paid)
         books.paid(paid)  # twice is as once
     for number in everybody:
-        assert credits(books.status.workers[sim.key(number).hex()]) == credits(sim.account(number))
+        assert sums_of(books.status.workers[sim.key(number).hex()]) == sums_of(sim.account(number))
     assert not books.behind() and {sim.account(n).returned for n in everybody} == {0, 25}
 
 
@@ -166,17 +166,17 @@ def test_what_was_missed_is_asked_for_and_then_all_is_as_the_ledger_says(
         books.missed(key, missed)
         assert books.missed(key, missed) == {}  # again: nothing moves
     past.close()
-    assert credits(books.status.workers[key.hex()]) == credits(sim.account(number))
-    kept = receipts.read(folder, sim.run)
-    found = receipts.compare(kept, sim.rows, sim.heads[len(sim.rows)], sim.begin.manager, sim.run)
+    assert sums_of(books.status.workers[key.hex()]) == sums_of(sim.account(number))
+    kept = credits.read(folder, sim.run)
+    found = credits.compare(kept, sim.rows, sim.heads[len(sim.rows)], sim.begin.manager, sim.run)
     assert found.receipts >= 2 and not found.contradictions and not found.beyond
 
 
 def test_what_was_missed_comes_in_pages_that_fit_into_a_message(
     sim: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podlt.network.receipt_history.PAGE_BYTES", 1500)
-    monkeypatch.setattr("podlt.network.receipt_history.MARK", 8)
+    monkeypatch.setattr("podlt.receipts.history.PAGE_BYTES", 1500)
+    monkeypatch.setattr("podlt.receipts.history.MARK", 8)
     books, past, pages = sim.books(tmp_path, 2), ReceiptHistory.of_run(sim.path), 0
     books.expect(len(sim.rows))
     while (first := books.behind().get(sim.key(2))) is not None:
@@ -185,7 +185,7 @@ def test_what_was_missed_comes_in_pages_that_fit_into_a_message(
         books.missed(sim.key(2), missed)
         pages += 1
     past.close()
-    assert pages > 5 and credits(books.status.workers[sim.key(2).hex()]) == credits(sim.account(2))
+    assert pages > 5 and sums_of(books.status.workers[sim.key(2).hex()]) == sums_of(sim.account(2))
 
 
 def test_where_there_is_nothing_more_or_no_log_nothing_is_told(sim: Simulated, tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_missed_receipts_out_of_order_or_from_elsewhere_move_nothing(sim: Simula
     assert books.missed(sim.key(0), m.MissedReceipts(worker=0, first=5, upto=end, paid=[])) == {}
     assert books.missed(sim.key(0), m.MissedReceipts(worker=1, first=0, upto=end, paid=pages)) == {}
     assert books.missed(sim.key(0), m.MissedReceipts(worker=0, first=0, upto=0, paid=[])) == {}
-    assert credits(books.status.workers[sim.key(0).hex()]) == [0] * 6
+    assert sums_of(books.status.workers[sim.key(0).hex()]) == [0] * 6
     books.missed(sim.key(0), m.MissedReceipts(worker=0, first=0, upto=end, paid=pages))
     assert books.status.workers[sim.key(0).hex()].upto == end
 
@@ -287,18 +287,18 @@ def test_kept_receipts_convict_a_manager_that_publishes_another_log(sim: Simulat
     books = sim.books(tmp_path, 0, 1, 2)
     for paid in sim.told:
         books.paid(paid)
-    kept = receipts.read(tmp_path, sim.run)
+    kept = credits.read(tmp_path, sim.run)
     last_join = 6
     fork = Forked(sim, last_join + 1)
-    found = receipts.compare(kept, fork.rows, fork.head, sim.begin.manager, sim.run)
+    found = credits.compare(kept, fork.rows, fork.head, sim.begin.manager, sim.run)
     assert found.contradictions and not found.beyond
     one = found.contradictions[0]
     assert one.note in {paid.head for paid in kept} and one.expected != one.published
     size = sim.told[5].first
-    cut = receipts.compare(kept, sim.rows[:size], sim.heads[size], sim.begin.manager, sim.run)
+    cut = credits.compare(kept, sim.rows[:size], sim.heads[size], sim.begin.manager, sim.run)
     assert cut.beyond and cut.receipts and not cut.contradictions
     with pytest.raises(InvalidProofError, match="its last tree head"):  # somebody else changed it: nobody is convicted
-        receipts.compare(kept, fork.rows, sim.heads[len(sim.rows)], sim.begin.manager, sim.run)
+        credits.compare(kept, fork.rows, sim.heads[len(sim.rows)], sim.begin.manager, sim.run)
 
 
 def test_two_heads_over_as_many_entries_are_kept_as_evidence_at_once(sim: Simulated, tmp_path: Path) -> None:
@@ -319,29 +319,29 @@ def test_receipts_of_which_a_kill_left_a_part_are_read_and_spoiled_ones_are_name
     books = sim.books(tmp_path, 0)
     for paid in sim.told[:4]:
         books.paid(paid)
-    path = receipts.path_of(tmp_path, sim.run)
-    whole = receipts.read(tmp_path, sim.run)
+    path = credits.path_of(tmp_path, sim.run)
+    whole = credits.read(tmp_path, sim.run)
     path.write_bytes(path.read_bytes() + b'{"first":7,"head')
-    assert receipts.read(tmp_path, sim.run) == whole
+    assert credits.read(tmp_path, sim.run) == whole
     path.write_bytes(b"{}\n" + path.read_bytes())
     with pytest.raises(StorageError, match="line 1"):
-        receipts.read(tmp_path, sim.run)
+        credits.read(tmp_path, sim.run)
     with pytest.raises(StorageError, match="no receipts"):
-        receipts.read(tmp_path, bytes(32))
+        credits.read(tmp_path, bytes(32))
 
 
 def test_what_a_crash_left_of_a_receipt_does_not_spoil_those_that_come_after_it(sim: Simulated, tmp_path: Path) -> None:
     books = sim.books(tmp_path, 0)
     for paid in sim.told[:4]:
         books.paid(paid)
-    path = receipts.path_of(tmp_path, sim.run)
+    path = credits.path_of(tmp_path, sim.run)
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"first":7,"head' * 10_000)
     for paid in sim.told[4:]:
         books.paid(paid)
     kept = path.read_bytes()
     assert kept.startswith(whole) and len(kept) > len(whole)
-    assert len(receipts.read(tmp_path, sim.run)) == kept.count(b"\n")
+    assert len(credits.read(tmp_path, sim.run)) == kept.count(b"\n")
 
 
 @contextmanager
@@ -367,14 +367,14 @@ def test_what_a_full_disk_does_not_take_is_not_booked_and_counts_as_missed(sim: 
             with suppress(StorageError):
                 books.paid(paid)
         assert books.status.workers[key.hex()].upto == sim.told[first].first
-        assert credits(books.status.workers[key.hex()]) == [0] * 6
+        assert sums_of(books.status.workers[key.hex()]) == [0] * 6
     while key in (behind := books.behind()):
         missed = past.missed(0, behind[key])
         assert missed is not None
         books.missed(key, missed)
     past.close()
-    assert credits(books.status.workers[key.hex()]) == credits(sim.account(0))
-    assert {r.index for paid in receipts.read(tmp_path, sim.run) for r in paid.receipts} != set()
+    assert sums_of(books.status.workers[key.hex()]) == sums_of(sim.account(0))
+    assert {r.index for paid in credits.read(tmp_path, sim.run) for r in paid.receipts} != set()
 
 
 def test_what_is_not_on_the_disk_is_asked_for_again_after_a_power_cut(
@@ -409,7 +409,7 @@ def test_a_worker_that_starts_with_fewer_identities_forgets_nothing_of_the_other
     books.save("ended", False, time.time())
     books = sim.books(tmp_path, 0, 1)
     for number in (0, 1):
-        assert credits(books.status.workers[sim.key(number).hex()]) == credits(sim.account(number))
+        assert sums_of(books.status.workers[sim.key(number).hex()]) == sums_of(sim.account(number))
 
 
 def test_until_it_is_known_what_there_is_to_do_the_status_says_what_was_earned_last(
@@ -423,7 +423,7 @@ def test_until_it_is_known_what_there_is_to_do_the_status_says_what_was_earned_l
     again.save("connecting", False, time.time())
     status, _ = read_status(tmp_path)
     assert (status.doing, status.run) == ("connecting", sim.run.hex())
-    assert credits(status.workers[sim.key(0).hex()]) == credits(sim.account(0))
+    assert sums_of(status.workers[sim.key(0).hex()]) == sums_of(sim.account(0))
     assert not again.behind()
 
 
@@ -442,7 +442,7 @@ def settled(trained: Trained, made: list[CrewLink]) -> None:
             if earned.number < 0:
                 assert not earned.tasks
                 continue
-            assert credits(earned) == credits(trained.result.ledger[earned.number]), crew.told
+            assert sums_of(earned) == sums_of(trained.result.ledger[earned.number]), crew.told
 
 
 @pytest.mark.parametrize("to_the_end", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -545,7 +545,7 @@ def test_who_is_given_another_number_books_nothing_of_the_first(sim: Simulated, 
         assert missed is not None
         books.missed(key, missed)
     past.close()
-    assert credits(books.status.workers[key.hex()]) == credits(sim.account(1)) != credits(sim.account(3))
+    assert sums_of(books.status.workers[key.hex()]) == sums_of(sim.account(1)) != sums_of(sim.account(3))
 
 
 def test_who_asks_for_the_past_and_was_never_admitted_is_told_nothing(tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ import msgspec
 import pytest
 from links import MANAGER, Place, Raw, Worker, worker_key
 
+from podlt.access.certificate import PRIVATE_KEY
+from podlt.access.invitation import Invitation
 from podlt.crypto import SigningKey
 from podlt.errors import UsageError
-from podlt.network import control
-from podlt.network import messages as m
-from podlt.network.access.certificate import PRIVATE_KEY
-from podlt.network.access.invitation import Invitation
 from podlt.network.server.open_server import OpenServer
 from podlt.store.run_names import SERVER
+from podlt.wire import control
+from podlt.wire import messages as m
 
 ONE, TWO = worker_key(1), worker_key(2)
 
@@ -30,7 +30,7 @@ ONE, TWO = worker_key(1), worker_key(2)
 def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server looks more often, and keeps nobody waiting as long as in earnest."""
     monkeypatch.setattr("podlt.network.server.manager_link.LOOK_SECONDS", 0.1)
-    monkeypatch.setattr("podlt.network.access.policy.PAUSED_SECONDS", 1)
+    monkeypatch.setattr("podlt.access.policy.PAUSED_SECONDS", 1)
 
 
 @pytest.fixture

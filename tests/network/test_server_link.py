@@ -18,24 +18,24 @@ import pytest
 from links import MANAGER, Place, Raw, resident, worker_key
 from patience import Patience
 
+from podlt.access.certificate import CERTIFICATE, PRIVATE_KEY, server_context
+from podlt.access.first_invitation import read_invitation
+from podlt.access.invitation import write
 from podlt.crypto import SigningKey
 from podlt.errors import EngineError
-from podlt.network import control
-from podlt.network import messages as m
-from podlt.network.access.certificate import CERTIFICATE, PRIVATE_KEY, server_context
-from podlt.network.access.first_invitation import read_invitation
-from podlt.network.access.invitation import write
 from podlt.network.client.link import GONE_SECONDS, ClientLink
 from podlt.network.frames import BINARY, TEXT, head
 from podlt.network.server.pages import connections_of
 from podlt.store.run_names import INVITATION, SERVER
+from podlt.wire import control
+from podlt.wire import messages as m
 
 ONE, TWO, HOSTILE = worker_key(1), worker_key(2), worker_key(666)
 
 SPEAK = """
 import sys, time
 from podlt.crypto import SigningKey
-from podlt.network.access.first_invitation import read_invitation
+from podlt.access.first_invitation import read_invitation
 from podlt.network.client.link import ClientLink
 link = ClientLink(read_invitation(sys.argv[1]), [SigningKey(int(n).to_bytes(32, "big")) for n in sys.argv[2:]])
 came = []

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from podlt.errors import StorageError, UsageError
-from podlt.network import workplace
 from podlt.network.http import RouteTable
 from podlt.network.link import WebHost
 from podlt.network.settings import NetworkSettings, load_settings, save_settings
-from podlt.network.workplace import RemoteMachines
+from podlt.remote import workplace
+from podlt.remote.workplace import RemoteMachines
 from podlt.store.run_names import RUN
 
 

@@ -12,9 +12,9 @@ import podlt.api
 from podlt.errors import StopTraining
 from podlt.manager import events as ev
 from podlt.manager.roster import EVICTED, SUSPENDED
-from podlt.network.workplace import RemoteMachines
 from podlt.protocol import entries as e
 from podlt.recipe import ProtocolSpec
+from podlt.remote.workplace import RemoteMachines
 from podlt.verify import verify
 
 CHEATER = 7

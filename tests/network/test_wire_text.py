@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from podlt.access.invitation import Invitation
 from podlt.data.field import Field
-from podlt.network import control
-from podlt.network import messages as m
-from podlt.network.access.invitation import Invitation
 from podlt.protocol.messages import JoinTerms, Task
+from podlt.wire import control
+from podlt.wire import messages as m
 
 TEXT = (Path(__file__).parents[2] / "docs" / "WIRE.md").read_text()
 

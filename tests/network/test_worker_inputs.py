@@ -12,12 +12,12 @@ from podlt.crypto import blob_digest
 from podlt.engine.isolated.interface import ProgramLoaded
 from podlt.engine.isolated.records import HoldParameters, ReleaseParameters
 from podlt.errors import InvalidProofError
-from podlt.network import messages as m
 from podlt.network.blobs.client import TransferEnded
 from podlt.network.blobs.jobs import TransferError
-from podlt.network.worker.effects import CancelTransfer, Effect, FetchBlob
-from podlt.network.worker.inputs import Inputs, ProgramInput
-from podlt.network.worker.replies import Replies
+from podlt.wire import messages as m
+from podlt.worker.effects import CancelTransfer, Effect, FetchBlob
+from podlt.worker.inputs import Inputs, ProgramInput
+from podlt.worker.replies import Replies
 
 SIZE = 1000
 NOW, BEAT = 10.0, 2.0

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podlt.access import worker_key
 from podlt.crypto import SigningKey
 from podlt.errors import StorageError, UsageError
-from podlt.network.access import worker_key
 
 SEEDS = st.binary(min_size=32, max_size=32)
 

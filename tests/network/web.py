@@ -10,9 +10,9 @@ from typing import Any
 
 from patience import Patience
 
+from podlt.access import certificate as tls
+from podlt.access import tokens
 from podlt.crypto import SigningKey
-from podlt.network.access import certificate as tls
-from podlt.network.access import tokens
 from podlt.network.background import Background
 from podlt.network.blobs.server import PATH, BlobServer
 from podlt.network.http import RouteTable

@@ -17,9 +17,9 @@ from typing import Any
 from patience import Patience
 from small_runs import entries
 
+from podlt.access.invitation import write
+from podlt.access.registry import Registry
 from podlt.manager.directory import RunDirectory
-from podlt.network.access.invitation import write
-from podlt.network.access.registry import Registry
 from podlt.protocol import entries as e
 from podlt.protocol.plan import shard_bounds
 from podlt.protocol.rules import RunState

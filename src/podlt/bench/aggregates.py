@@ -19,10 +19,10 @@ from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
 from podlt.exact.cpu.average import average
 from podlt.execution.aggregate import average_of, evaluate, exact_sums, fingerprint, packed
-from podlt.network import messages as m
 from podlt.program.ir import TensorType
 from podlt.program.places import Places
 from podlt.protocol import fingerprint as fp
+from podlt.wire import messages as m
 
 
 def least(work: Callable[[], object], repeats: int) -> float:

@@ -25,9 +25,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from podlt.access import certificate as tls
 from podlt.bench import large
 from podlt.crypto import SigningKey, blob_digest
-from podlt.network.access import certificate as tls
 from podlt.network.background import Background
 from podlt.network.blobs.client import BlobTransfers
 from podlt.network.blobs.jobs import BlobBuffer

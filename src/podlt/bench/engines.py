@@ -60,7 +60,7 @@ def networked(job: BenchJob, workers: int) -> Iterator[tuple[Trainer, float]]:
     """A run over the network, all its workers joined, and the seconds that this took after the invitation."""
     try:
         from podlt.network.server.open_server import OpenServer
-        from podlt.network.workplace import RemoteMachines
+        from podlt.remote.workplace import RemoteMachines
     except ImportError as error:
         raise needed_by("podlt bench engines", error) from None
     with ExitStack() as stack:

@@ -181,9 +181,9 @@ def crowd(manager: Command, started: Callable[..., Command], line: Path, workers
 
 def _invitation(run: Path, uses: int) -> str:
     """Another one: the run's own is for as many workers as the recipe asks for."""
+    from podlt.access.invitation import write
+    from podlt.access.registry import Registry
     from podlt.manager.directory import RunDirectory
-    from podlt.network.access.invitation import write
-    from podlt.network.access.registry import Registry
 
     key = RunDirectory.existing(run).manager_key()
     return write(Registry(run).invite(key, uses=uses, now=time.time_ns() // 10**6))

@@ -39,10 +39,10 @@ from podlt.manager import events as ev
 from podlt.manager.directory import RunDirectory, Settings
 from podlt.manager.setup import TrainingRun, wall_clock
 from podlt.network.server.open_server import OpenServer
-from podlt.network.workplace import RemoteMachines
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
+from podlt.remote.workplace import RemoteMachines
 
 COLUMNS = 4096
 FEW = 101

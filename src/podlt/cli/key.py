@@ -29,7 +29,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Print the public key: what a manager allows, pays and, perhaps, revokes. It is no secret."""
-    from podlt.network.access import worker_key
+    from podlt.access import worker_key
 
     path = key or worker_key.default_path()
     worker_key.load_key(path)  # one that is not there is not made: it would be shown, and nobody would know it
@@ -43,7 +43,7 @@ def show(
 @key_app.command()
 def backup(key: KeyFile = None) -> None:
     """Print the private key as one line to keep in a safe place. Whoever reads it is the worker."""
-    from podlt.network.access import worker_key
+    from podlt.access import worker_key
 
     typer.echo(worker_key.backup(worker_key.load_key(key or worker_key.default_path())))
     typer.echo("keep this line secret: whoever has it owns what this worker earns", err=True)
@@ -60,7 +60,7 @@ def restore(
 
     The line is not taken as an argument: arguments are seen by everybody on a machine, and stay in histories.
     """
-    from podlt.network.access import worker_key
+    from podlt.access import worker_key
 
     if source is not None and not source.is_file():
         raise UsageError(f"{source}: no such file; the line itself is read from standard input")

@@ -17,8 +17,8 @@ from podlt.cli.options import JsonOption, options_of
 from podlt.errors import InvalidProofError, NotCheckedError, UsageError
 
 if TYPE_CHECKING:
-    from podlt.network.bound_receipts import BoundComparison
-    from podlt.network.receipts import Comparison
+    from podlt.receipts.commitments import BoundComparison
+    from podlt.receipts.credits import Comparison
 
 FOLDER = ".podlt"
 
@@ -119,9 +119,8 @@ def _compared(run: Path, home: Path) -> tuple[dict[str, Any], Comparison, BoundC
         StorageError: there are no receipts of it.
         InvalidProofError: a receipt, or the log, does not prove what it says.
     """
-    from podlt.network import bound_receipts
-    from podlt.network import receipts as stored
     from podlt.protocol import entries as e
+    from podlt.receipts import commitments, credits
     from podlt.report.fold import decode, open_log
 
     with closing(open_log(run)) as store:
@@ -134,9 +133,9 @@ def _compared(run: Path, home: Path) -> tuple[dict[str, Any], Comparison, BoundC
         if not heads:
             raise UsageError(f"{run}: the log has no signed head yet")
         note, manager = heads[-1][1], begin.manager
-        saved = bound_receipts.read(home, identity)
-        found = stored.compare(stored.read(home, identity), store.entries(), note, manager, identity)
-        bound = bound_receipts.compare(saved, store.entries(), note, manager, identity)
+        saved = commitments.read(home, identity)
+        found = credits.compare(credits.read(home, identity), store.entries(), note, manager, identity)
+        bound = commitments.compare(saved, store.entries(), note, manager, identity)
     document = {
         "run": identity.hex(),
         "manager": manager.hex(),
@@ -150,8 +149,8 @@ def _compared(run: Path, home: Path) -> tuple[dict[str, Any], Comparison, BoundC
 
 def _accounts(run: Path, home: Path, identity: bytes) -> list[dict[str, Any]]:
     """What the log has, at its end, for each worker whose receipts these are; nothing if the rules do not allow it."""
-    from podlt.network.worker.folder import BookFiles
     from podlt.report.fold import walk
+    from podlt.worker.folder import BookFiles
 
     try:
         last = deque(walk(run), maxlen=1)[0]
@@ -226,8 +225,8 @@ def _check(path: Path, as_json: bool) -> None:
         InvalidProofError: it does not.
         UsageError: there is no such file.
     """
-    from podlt.network.bound_receipts import check_evidence
     from podlt.protocol import entries as e
+    from podlt.receipts.commitments import check_evidence
     from podlt.store.files import read_whole
 
     if not path.is_file():

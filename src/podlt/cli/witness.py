@@ -231,9 +231,9 @@ def read_witness(text: str) -> WitnessKey:
 
 def _witness(state: Path | None, name: str | None, *, most: int, open: bool) -> Witness:
     """The witness whose key and memory are in a folder; both are made at their first use."""
+    from podlt.access.worker_key import load_or_create_key
     from podlt.errors import InvalidProofError
     from podlt.log.notes import WitnessKey
-    from podlt.network.access.worker_key import load_or_create_key
     from podlt.witness.state import WitnessState
     from podlt.witness.witness import Witness
 

@@ -22,11 +22,11 @@ from podlt.cli.options import Options, options_of
 from podlt.cli.worker_limits import Hours, WorkerLimits, WorkingTime, moment_of, size_text
 from podlt.cli.worker_output import Watch, worker_output
 from podlt.errors import EngineError, UsageError
-from podlt.network.worker import events
+from podlt.worker import events
 
 if TYPE_CHECKING:
+    from podlt.access.invitation import Invitation
     from podlt.dashboard.companion import DashboardCompanion
-    from podlt.network.access.invitation import Invitation
 
 FOLDER = ".podlt"
 
@@ -126,7 +126,7 @@ def worker(
     """
     if invitation == "status":
         return _status(given.home, as_json=watching.as_json)
-    from podlt.network.worker.folder import make_folder, note_waiting
+    from podlt.worker.folder import make_folder, note_waiting
 
     hours = Hours.parse(given.hours)
     options, leaving = options_of(context), WorkingTime(moment_of(given.until, datetime.now()), hours)
@@ -190,16 +190,16 @@ def _work(
     page: DashboardCompanion | None,
 ) -> Any:
     """Works until the end; returns the outcome."""
+    from podlt.access.worker_key import load_or_create_keys
     from podlt.data.cache import default_cache
     from podlt.engine import limits
     from podlt.engine.isolated.executor import ChildExecutor
     from podlt.engine.isolated.remembered import ConformanceCache
-    from podlt.network.access.worker_key import load_or_create_keys
     from podlt.network.client.link import ClientLink
-    from podlt.network.worker.folder import check_disk, lock, open_books
-    from podlt.network.worker.identity import OwnerSettings
-    from podlt.network.worker.process import WorkerProcess
-    from podlt.network.worker.session import WorkerSession
+    from podlt.worker.folder import check_disk, lock, open_books
+    from podlt.worker.identity import OwnerSettings
+    from podlt.worker.process import WorkerProcess
+    from podlt.worker.session import WorkerSession
 
     invited = _invited(invitation, leaving, tell)
     if invited is None:
@@ -249,8 +249,8 @@ def _invited(text: str, leaving: WorkingTime, tell: events.WorkerListener) -> In
         UsageError: it is none, or not that server's.
         EngineError: the server that a code names does not answer.
     """
-    from podlt.network.access.first_invitation import read_given
-    from podlt.network.access.invitation_code import InvitationCode
+    from podlt.access.first_invitation import read_given
+    from podlt.access.invitation_code import InvitationCode
     from podlt.network.client.address import invitation_of
 
     given = read_given(text)
@@ -262,7 +262,7 @@ def _invited(text: str, leaving: WorkingTime, tell: events.WorkerListener) -> In
 
 def _left(leaving: WorkingTime, tell: events.WorkerListener) -> Any:
     """The outcome of a worker that leaves before it has connected."""
-    from podlt.network.worker.identity import WorkerExit
+    from podlt.worker.identity import WorkerExit
 
     totals = dict.fromkeys(("tasks", "vested", "pending", "forfeited"), 0)
     tell(events.Ended(how="left", reason=leaving(), seconds=0.0, **totals))
@@ -270,7 +270,7 @@ def _left(leaving: WorkingTime, tell: events.WorkerListener) -> Any:
 
 
 def _status(home: Path, *, as_json: bool) -> None:
-    from podlt.network.worker import folder
+    from podlt.worker import folder
 
     status, running = folder.read_status(home)
     if as_json:

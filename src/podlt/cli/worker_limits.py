@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from podlt.errors import UsageError
-from podlt.network.worker import events
+from podlt.worker import events
 
 LEAST_BANDWIDTH = 32 * 1024
 """Bytes a second with which a message takes less time than a manager waits for whoever reads nothing."""

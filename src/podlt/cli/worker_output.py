@@ -13,12 +13,12 @@ import typer
 from podlt.cli.event_writer import write_json
 from podlt.cli.monitoring_options import LogOptions
 from podlt.monitoring.setup import event_log_of
-from podlt.network.worker import events
 from podlt.progress.text import write_text
+from podlt.worker import events
 
 if TYPE_CHECKING:
     from podlt.dashboard.companion import DashboardCompanion
-    from podlt.network.worker.session import WorkerSession
+    from podlt.worker.session import WorkerSession
 
 SHOW_SECONDS, PAGE_SECONDS = 10.0, 1.0
 SLOW_SECONDS = 5.0

@@ -15,7 +15,7 @@ from podlt.cli.workers_table import connected, invitation_status, keys_of, numbe
 from podlt.errors import UsageError
 
 if TYPE_CHECKING:
-    from podlt.network.access.registry import Registry
+    from podlt.access.registry import Registry
 
 workers_app = typer.Typer(
     no_args_is_help=True,
@@ -43,7 +43,7 @@ def list_workers(run: RunArgument, as_json: JsonOption = False) -> None:
 
     Example: podlt workers list runs/mnist --json
     """
-    from podlt.network.worker_figures import figures_of
+    from podlt.remote.worker_figures import figures_of
 
     register = register_of(run)
     state = register.state
@@ -103,9 +103,9 @@ def invite(
 
     Example: podlt workers invite runs/mnist --uses 20 --expires 7d --operator "lab 3"
     """
+    from podlt.access import invitation_code
+    from podlt.access.invitation import write
     from podlt.manager.directory import RunDirectory
-    from podlt.network.access import invitation_code
-    from podlt.network.access.invitation import write
 
     now = time.time_ns() // 10**6
     key = RunDirectory.existing(run).manager_key()
@@ -248,8 +248,8 @@ def open_run(
 
 def register_of(run: Path) -> Registry:
     """The register of a run. Raises: UsageError: there is no run."""
+    from podlt.access.registry import Registry
     from podlt.manager.directory import RunDirectory
-    from podlt.network.access.registry import Registry
 
     return Registry(RunDirectory.existing(run).path)
 

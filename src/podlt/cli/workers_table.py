@@ -13,8 +13,8 @@ from podlt.cli.options import console, shown
 from podlt.store.run_names import SERVER
 
 if TYPE_CHECKING:
+    from podlt.access.policy import AccessPolicy
     from podlt.events import WorkerFigures
-    from podlt.network.access.policy import AccessPolicy
 
 
 class Logged(NamedTuple):

@@ -20,7 +20,7 @@ from podlt.canonical import UNREADABLE
 from podlt.dashboard import page
 from podlt.dashboard.access import Access
 from podlt.dashboard.stream import MessageStream
-from podlt.network.plain_http import BoundedListener, PlainServer, QuietHandler
+from podlt.plain_http import BoundedListener, PlainServer, QuietHandler
 
 THREADS = 64
 SECONDS = 20.0

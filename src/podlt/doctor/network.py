@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 
+from podlt.addresses import is_free, is_global, own_address
 from podlt.doctor.diagnosis import Condition, Diagnosis, Purpose, Role
 from podlt.errors import UsageError
-from podlt.network.addresses import is_free, is_global, own_address
 
 REACH_SECONDS = 10.0
 
@@ -75,8 +75,8 @@ def place_of(text: str) -> tuple[str, int]:
             return host.strip("[]"), int(port)
     from urllib.parse import urlsplit
 
-    from podlt.network.access.first_invitation import read_given
-    from podlt.network.access.invitation_code import InvitationCode
+    from podlt.access.first_invitation import read_given
+    from podlt.access.invitation_code import InvitationCode
 
     found = read_given(text)
     url = urlsplit(found.server if isinstance(found, InvitationCode) else found.servers[0])

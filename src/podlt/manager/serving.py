@@ -44,7 +44,7 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             UsageError: another program listens on one, or this machine cannot.
         """
-        from podlt.network.addresses import is_free
+        from podlt.addresses import is_free
 
         asked = {"--port": self.port}
         used: dict[int, str] = {}
@@ -73,9 +73,9 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
     """
     if options.pay_to is not None and options.deposit is None:
         raise UsageError("--pay-to is for --open CREDITS")
-    from podlt.network.access.registry import Registry
+    from podlt.access.registry import Registry
     from podlt.network.server.open_server import OpenServer
-    from podlt.network.workplace import RemoteMachines
+    from podlt.remote.workplace import RemoteMachines
 
     def count(workers: int, received: int, sent: int) -> None:
         listener(ev.Connected(workers=workers, received=received, sent=sent))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from podlt.access.registry import Registry
 from podlt.crypto import HashChain
 from podlt.data.dataset import Dataset
 from podlt.engine.interface import Engine, Job, Workplace
@@ -38,7 +39,6 @@ from podlt.manager.precheck import check_machine, try_inputs, try_task
 from podlt.manager.proof_line import proof_line
 from podlt.manager.resume import check_documents, check_secrets, replay_log, restore_weights
 from podlt.manager.weights import Weights, first_digest, recipe_optimizer
-from podlt.network.access.registry import Registry
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import state_layout

@@ -14,7 +14,7 @@ import msgspec
 from podlt.errors import UsageError
 from podlt.monitoring.health import Health
 from podlt.network.http import Page
-from podlt.network.plain_http import BoundedListener, PlainServer, QuietHandler
+from podlt.plain_http import BoundedListener, PlainServer, QuietHandler
 
 HOST = "127.0.0.1"
 THREADS = 8

@@ -1,1 +1,1 @@
-"""Workers on other machines: who may join, what is said, and how large things travel."""
+"""How bytes travel between a manager and worker processes: one server, one client, one link, and large byte strings."""

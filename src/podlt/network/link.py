@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from podlt.network.background import Background
 from podlt.network.http import RouteTable
-from podlt.network.messages import Raw
+from podlt.wire.messages import Raw
 
 
 class WebHost(NamedTuple):

@@ -12,16 +12,16 @@ import numpy as np
 from podlt.crypto import SigningKey, blob_digest, digest
 from podlt.engine.isolated.interface import ExecuteTask, ProgramLoaded, StopExecution, TaskExecuted, TaskNotExecuted
 from podlt.engine.isolated.records import HoldParameters, LoadProgram, ReleaseParameters
-from podlt.network import messages as m
-from podlt.network.messages import HEARTBEAT_SECONDS
-from podlt.network.worker.books import Earned, NoStore, WorkerBooks
-from podlt.network.worker.effects import Effect, SendMessage
-from podlt.network.worker.identity import WorkerExit
-from podlt.network.worker.session import WorkerSession
 from podlt.protocol.messages import Task
 from podlt.protocol.receipt import CommitmentReceipt
 from podlt.sim.faults import NetworkFaults
 from podlt.sim.packets import Connection, PacketSimulator
+from podlt.wire import messages as m
+from podlt.wire.messages import HEARTBEAT_SECONDS
+from podlt.worker.books import Earned, NoStore, WorkerBooks
+from podlt.worker.effects import Effect, SendMessage
+from podlt.worker.identity import WorkerExit
+from podlt.worker.session import WorkerSession
 
 EXAMPLE_BYTES, UPDATE_BYTES, STATE_BYTES = 8, 96, 64
 ARITHMETIC = "simulated"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 
-from podlt.network import messages as m
-from podlt.network.worker.effects import SendMessage
 from podlt.sim.faults import NetworkFaults
 from podlt.sim.host import Bend
 from podlt.sim.packets import EventQueue
+from podlt.wire import messages as m
+from podlt.worker.effects import SendMessage
 
 SHARE = 0.2
 """Of its messages, how many a liar bends."""

@@ -23,16 +23,15 @@ from podlt.errors import PeerError, TooFewWorkersError
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.manager.fleet import FleetKeeper
 from podlt.manager.roster import Membership
-from podlt.network.engine import NetworkEngine
-from podlt.network.receipt_history import ReceiptHistory
-from podlt.network.session.facts import Chance, ServedRun
-from podlt.network.worker.books import WorkerBooks
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import Assignment, Committed, Opened, Task, TreeSize
 from podlt.protocol.plan import Upcoming, shard_bounds
 from podlt.protocol.rules import RunState
+from podlt.receipts.history import ReceiptHistory
 from podlt.recipe import ProtocolSpec
+from podlt.remote.engine import NetworkEngine
+from podlt.remote.session.facts import Chance, ServedRun
 from podlt.sim.faults import NetworkFaults
 from podlt.sim.host import (
     ARITHMETIC,
@@ -49,6 +48,7 @@ from podlt.sim.packets import EventQueue, ManagerKilledError, PacketSimulator
 from podlt.sim.players import Gossip, Player
 from podlt.sim.trouble import Trouble
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
+from podlt.worker.books import WorkerBooks
 
 FIELDS = [Field("line", "u8", (EXAMPLE_BYTES,), "input", None)]
 

@@ -14,12 +14,11 @@ from podlt.crypto import SigningKey, blob_digest, digest
 from podlt.economics.formulas import likely_count
 from podlt.economics.plan import detection
 from podlt.errors import UsageError
-from podlt.network.session.facts import LATE_SECONDS
-from podlt.network.worker.books import WorkerBooks
 from podlt.protocol import entries as e
 from podlt.protocol.messages import Assignment, Committed, Opened
 from podlt.protocol.plan import Upcoming
 from podlt.recipe import ProtocolSpec
+from podlt.remote.session.facts import LATE_SECONDS
 from podlt.sim.faults import NetworkFaults
 from podlt.sim.host import UPDATE_BYTES, Machine, SimulatedHost, update_of
 from podlt.sim.network_attacks import NETWORK_ATTACKS, NetworkAttack, Outcome
@@ -30,6 +29,7 @@ from podlt.sim.strategies import Accomplice, Strategist, proof_options
 from podlt.sim.world import make_player
 from podlt.verify import verify_log
 from podlt.verify.documents import Documents
+from podlt.worker.books import WorkerBooks
 
 RULES = ProtocolSpec(checked=0.2, own=0.1, own_most=2, escrow=10)
 """More is checked than by default, and less in escrow, so that runs of a few rounds tell."""

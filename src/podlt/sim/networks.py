@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from podlt.network import bound_receipts
+from podlt.receipts import commitments
 from podlt.sim.faults import NetworkFaults
 from podlt.sim.networked import NetworkedWorld
 
@@ -91,7 +91,7 @@ def broken_promises(world: NetworkedWorld) -> Iterator[str]:
     if world.state.parameters != before.parameters or world.state.round != before.round:
         yield "the log gives another state than the manager had"
     rows, note, run = world.memory_log.rows, world.head, before.run
-    saved = bound_receipts.compare(world.bound.receipts, rows, note, world.key.public, run)
+    saved = commitments.compare(world.bound.receipts, rows, note, world.key.public, run)
     if saved.dropped or saved.beyond:
         yield f"{len(saved.dropped)} commitments with receipts are not in the log, and {saved.beyond} are beyond it"
     numbers = {worker.key: number for number, worker in before.workers.items()}

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from podlt.network import messages as m
 from podlt.sim.faults import NetworkFaults
+from podlt.wire import messages as m
 
 NOTICED_SECONDS, GRACE_SECONDS = 3.0, 2.0
 """After how long a connection that carries nothing has ended, and for how long it may be made again unnoticed."""

@@ -13,12 +13,12 @@ import numpy as np
 
 from podlt.crypto import blob_digest, digest
 from podlt.execution import sparse
-from podlt.network import messages as m
-from podlt.network.worker.effects import SendMessage
 from podlt.protocol.messages import Committed, Task
 from podlt.protocol.signatures import COMMITMENT
 from podlt.protocol.worker import Worker
 from podlt.sim.players import Player
+from podlt.wire import messages as m
+from podlt.worker.effects import SendMessage
 
 OFTEN = 1 / 3
 """How often a vice does what it is named for, unless it always does."""

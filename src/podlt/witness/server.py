@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import ClassVar
 
 from podlt.errors import StorageError
-from podlt.network.plain_http import BoundedListener, PlainServer, QuietHandler
+from podlt.plain_http import BoundedListener, PlainServer, QuietHandler
 from podlt.witness.request import MAX_BODY
 from podlt.witness.witness import MAX_ENTRY, Reply, Witness
 

@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from podlt.access import tokens
+from podlt.addresses import is_global
 from podlt.crypto import SigningKey
 from podlt.errors import PodltError
 from podlt.execution import sparse
-from podlt.network.access import tokens
-from podlt.network.addresses import is_global
 from podlt.network.bandwidth import Bandwidth
 from podlt.network.blobs.https_connection import AGAIN, Answer, HttpsConnection, InsideError, Place, place_of
 from podlt.network.blobs.jobs import BadBlobError, BlobBuffer, BlobJob, TransferError

@@ -15,8 +15,8 @@ from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from podlt.addresses import bracketed, is_global
 from podlt.errors import InvalidProofError
-from podlt.network.addresses import bracketed, is_global
 
 CONNECT_SECONDS, IDLE_SECONDS = 15.0, 30.0
 """How long to wait for a connection, and for the next bytes."""

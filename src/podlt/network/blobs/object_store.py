@@ -20,7 +20,7 @@ from obstore.store import LocalStore, from_url
 
 from podlt.errors import UsageError
 from podlt.network.blobs.jobs import TransferError
-from podlt.network.messages import MOST_URLS
+from podlt.wire.messages import MOST_URLS
 
 OBJECT = 2**24
 """How long each object is, except for a blob's last. Blobs of more than 4 GiB are cut into larger ones, so that a

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from podlt.access import tokens
 from podlt.errors import InvalidProofError, PodltError, StorageError
 from podlt.execution import sparse
 from podlt.extras import needed_by
-from podlt.network.access import tokens
 from podlt.network.background import CLOSE_SECONDS, Background
 from podlt.network.blobs.allowance import Allowance
 from podlt.network.blobs.uploads import Upload, UploadFile, check_room

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from http.client import HTTPException
 
+from podlt.access import invitation as inv
+from podlt.access import invitation_code
+from podlt.access.invitation_code import ADDRESS_PATH, InvitationCode
 from podlt.errors import EngineError, UsageError
-from podlt.network.access import invitation as inv
-from podlt.network.access import invitation_code
-from podlt.network.access.invitation_code import ADDRESS_PATH, InvitationCode
 
 ANSWER_SECONDS = 15.0
 """How long one attempt may take."""

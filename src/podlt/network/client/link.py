@@ -14,16 +14,16 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+from podlt.access.certificate import client_context
+from podlt.access.invitation import Invitation
 from podlt.crypto import SigningKey
 from podlt.errors import EngineError, UsageError
-from podlt.network import control
-from podlt.network.access.certificate import client_context
-from podlt.network.access.invitation import Invitation
 from podlt.network.background import Background, reuse_memory
 from podlt.network.client.session import ClientSession, Unreachable, Upgrade
 from podlt.network.frames import STAGING, FrameStream
 from podlt.network.link import Received
 from podlt.network.sockets import is_dead, notice_loss
+from podlt.wire import control
 
 FIRST_DELAY, LONGEST_DELAY = 0.1, 2.0
 """Seconds between attempts to connect, twice as many each time, and then by chance half as many to all of them."""

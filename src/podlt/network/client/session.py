@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from podlt.access.invitation import Invitation
+from podlt.access.login import Binding, binding, sign_login
 from podlt.crypto import SigningKey
 from podlt.errors import InvalidProofError
-from podlt.network import control
-from podlt.network import messages as m
-from podlt.network.access.invitation import Invitation
-from podlt.network.access.login import Binding, binding, sign_login
 from podlt.network.frames import POLICY, FrameError, FrameStream, accept_key
 from podlt.network.link import Received
+from podlt.wire import control
+from podlt.wire import messages as m
 
 LONGEST_HEAD = 4096
 

@@ -6,12 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from podlt.access.invitation import name_of
+from podlt.access.penalties import Penalties
+from podlt.access.policy import Refusal
+from podlt.access.registry import Registry
 from podlt.errors import PodltError
-from podlt.network.access.invitation import name_of
-from podlt.network.access.penalties import Penalties
-from podlt.network.access.policy import Refusal
-from podlt.network.access.registry import Registry
-from podlt.network.control import Login
+from podlt.wire.control import Login
 
 MOST_LOGINS = 8
 """Of one key between two looks, a second apart: who comes back waits longer each time."""

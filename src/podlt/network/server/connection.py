@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from podlt.access.login import Binding, check_login
+from podlt.access.policy import Refusal
 from podlt.errors import InvalidProofError
-from podlt.network import control
-from podlt.network.access.login import Binding, check_login
-from podlt.network.access.policy import Refusal
 from podlt.network.frames import POLICY, FrameError, FrameStream
-from podlt.network.messages import Raw
 from podlt.network.server.listener import Arrival
 from podlt.network.sockets import DEAD_SECONDS, is_dead
+from podlt.wire import control
+from podlt.wire.messages import Raw
 
 MOST_LOGINS = 4 * control.MOST_IDENTITIES
 """Of one connection."""

@@ -13,24 +13,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from podlt.access import certificate as tls
+from podlt.access.invitation import channel_of
+from podlt.access.login import Binding, binding
+from podlt.access.policy import Refusal
 from podlt.errors import PodltError, UsageError
-from podlt.network import control
-from podlt.network.access import certificate as tls
-from podlt.network.access.invitation import channel_of
-from podlt.network.access.login import Binding, binding
-from podlt.network.access.policy import Refusal
 from podlt.network.background import Background, reuse_memory
 from podlt.network.frames import GOING_AWAY, STAGING
 from podlt.network.http import RouteTable
 from podlt.network.inbox import MessageBox
 from podlt.network.link import WebHost
-from podlt.network.messages import Leave, Raw, record
 from podlt.network.server.admission import AGAIN_SECONDS, CUT_OFF_SECONDS, Admission
 from podlt.network.server.connection import ROOM, SessionConnection
 from podlt.network.server.listener import Arrival, Listener
 from podlt.network.server.pages import CONNECTIONS, ConnectedWorker, OperatorPages, bearer_of, connections_page
 from podlt.network.server.sending import Recipients, SendQueue, after_half
 from podlt.network.server.strangers import LOGINS_AT_ONCE, LOGINS_PER_SECOND, TurnQueue
+from podlt.wire import control
+from podlt.wire.messages import Leave, Raw, record
 
 LOOK_SECONDS = 1.0
 COUNT_SECONDS = 2.0

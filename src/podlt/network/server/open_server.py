@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from podlt.access import invitation_code
+from podlt.access.first_invitation import first_invitation, wall_milliseconds
+from podlt.access.invitation import read, write
+from podlt.access.registry import Registry
+from podlt.addresses import bracketed, is_any, is_free, own_address
 from podlt.engine.interface import Job
 from podlt.errors import UsageError
-from podlt.network.access import invitation_code
-from podlt.network.access.first_invitation import first_invitation, wall_milliseconds
-from podlt.network.access.invitation import read, write
-from podlt.network.access.registry import Registry
-from podlt.network.addresses import bracketed, is_any, is_free, own_address
 from podlt.network.server.admission import Admission
 from podlt.network.server.manager_link import Counted, ServerLink
 from podlt.network.server.pages import address_page

@@ -19,13 +19,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from podlt.access import tokens
+from podlt.access.certificate import client_context
+from podlt.access.registry import Registry
+from podlt.addresses import bracketed, near
 from podlt.canonical import UNREADABLE
 from podlt.crypto import SigningKey
 from podlt.errors import InvalidProofError
-from podlt.network.access import tokens
-from podlt.network.access.certificate import client_context
-from podlt.network.access.registry import Registry
-from podlt.network.addresses import bracketed, near
 from podlt.network.http import Handler, HttpConnection, HttpError, Page, RouteTable
 from podlt.network.settings import load_settings
 from podlt.store.files import read_whole, write_whole
