@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from podlt.errors import InvalidProofError
+from podlt.exact.cpu.kernels import compress
+from podlt.execution import sparse_kernels
 from podlt.execution.sparse import packed
 from podlt.execution.sparse_kernels import pack, room_for, unpack
 
 words = st.lists(st.sampled_from([0, 0, 0, 1, 0x80000000, 0x3F800000, 0xFFFFFFFF]), max_size=200)
+
+
+@pytest.fixture(scope="module", autouse=True, params=["16 words at once", "a word at a time"])
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both loops give the same bytes; a processor without AVX-512 has one of them."""
+    wide = request.param == "16 words at once"
+    if wide and not compress.available():
+        pytest.skip("this processor has no AVX-512")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparse_kernels, "WIDE", wide)
+        yield
 
 
 @given(words=words, rest=st.binary(max_size=3))
@@ -39,7 +54,15 @@ def test_negative_zeros_are_kept() -> None:
     assert out.tobytes() == numbers.tobytes()
 
 
-@given(data=st.binary(max_size=100), length=st.integers(0, 120))
+@given(words=words, offset=st.integers(0, 3))
+def test_what_came_may_begin_at_any_byte(words: list[int], offset: int) -> None:
+    update = np.array(words, "<u4").view(np.uint8)
+    out = np.full(len(update), 7, np.uint8)
+    unpack(memoryview(bytes(offset) + bytes(packed(update)))[offset:], out)
+    assert out.tobytes() == update.tobytes()
+
+
+@given(data=st.binary(max_size=400), length=st.integers(0, 400))
 def test_bytes_that_are_no_packed_update_are_refused_or_fill_it(data: bytes, length: int) -> None:
     out = np.full(length, 7, np.uint8)
     try:

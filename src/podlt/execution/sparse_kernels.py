@@ -6,8 +6,13 @@ import numpy as np
 
 from podlt.errors import InvalidProofError
 from podlt.exact.constants import Array
-from podlt.exact.cpu.jit import kernel
+from podlt.exact.cpu.jit import inlined, kernel, place
+from podlt.exact.cpu.kernels.compress import available, compress, count_bits, expand, word_at
+from podlt.exact.cpu.kernels.vectors import LANES
 from podlt.execution.sparse import AT_ONCE, WORD, bits_of, most_packed
+
+WIDE = available()
+"""Whether this processor moves 16 words at once."""
 
 
 def room_for(nbytes: int) -> int:
@@ -27,7 +32,9 @@ def pack(update: np.ndarray, room: np.ndarray) -> int:
     if not needed or len(room) < needed:
         return 0
     words = room[: needed // WORD * WORD].view(np.uint32)
-    return WORD * int(_pack(update.view(np.uint32), words, most_packed(update.nbytes) // WORD))
+    return WORD * int(
+        (_pack_wide if WIDE else _pack)(update.view(np.uint32), words, most_packed(update.nbytes) // WORD)
+    )
 
 
 def unpack(data: memoryview, out: np.ndarray) -> None:
@@ -45,9 +52,7 @@ def unpack(data: memoryview, out: np.ndarray) -> None:
         out[:] = came
         return
     fits = not out.nbytes % WORD and not len(came) % WORD and len(came) >= bits_of(out.nbytes)
-    if fits and came.ctypes.data % WORD:
-        came = came.copy()
-    if not fits or not _unpack(came.view(np.uint32), out.view(np.uint32)):
+    if not fits or not (_unpack_wide if WIDE else _unpack)(came, out.view(np.uint32)):
         raise InvalidProofError(f"{len(came)} bytes are no update of {out.nbytes}")
 
 
@@ -55,8 +60,31 @@ def unpack(data: memoryview, out: np.ndarray) -> None:
 def _pack(words: Array, room: Array, most: int) -> int:
     """Bits and words into `room`, where they take no more than `most`; how many there are, or 0 if it would be more."""
     count = (len(words) + AT_ONCE - 1) // AT_ONCE
-    at = np.uint64(count)
-    for b in range(count):
+    return _pack_from(words, room, most, 0, count)
+
+
+@kernel
+def _pack_wide(words: Array, room: Array, most: int) -> int:
+    """As `_pack`, 16 words at a time."""
+    whole, at = len(words) // AT_ONCE, (len(words) + AT_ONCE - 1) // AT_ONCE
+    source, target = place(words), place(room)
+    for b in range(whole):
+        if at > most:
+            return 0
+        low = compress(source, target + WORD * at)
+        at += count_bits(low)
+        high = compress(source + WORD * LANES, target + WORD * at)
+        at += count_bits(high)
+        room[b] = low | high << np.uint32(LANES)
+        source += WORD * AT_ONCE
+    return _pack_from(words, room, most, whole, at)
+
+
+@inlined
+def _pack_from(words: Array, room: Array, most: int, first: int, start: int) -> int:
+    """As `_pack`, from the `first`-th word of bits on; what was packed before ends at `start`."""
+    at = np.uint64(start)
+    for b in range(first, (len(words) + AT_ONCE - 1) // AT_ONCE):
         if at > np.uint64(most):  # the next words still have room
             return 0
         part, bits = words[AT_ONCE * b : AT_ONCE * b + AT_ONCE], np.uint64(0)
@@ -72,14 +100,40 @@ def _pack(words: Array, room: Array, most: int) -> int:
 
 @kernel
 def _unpack(data: Array, words: Array) -> bool:
-    """Whether as many words follow as there are bits set, and no bit stands for a word behind the last."""
-    count = (len(words) + AT_ONCE - 1) // AT_ONCE
-    at, last = np.uint64(count), np.uint64(len(data) - 1)
-    for b in range(count):
-        part, bits = words[AT_ONCE * b : AT_ONCE * b + AT_ONCE], np.uint64(data[b])
+    """Whether as many words follow as there are bits set, and no bit stands for a word behind the last.
+
+    `data` are bytes, as what came may begin at any of them.
+    """
+    return _unpack_from(data, words, 0, (len(words) + AT_ONCE - 1) // AT_ONCE)
+
+
+@kernel
+def _unpack_wide(data: Array, words: Array) -> bool:
+    """As `_unpack`, 16 words at a time."""
+    whole, at = len(words) // AT_ONCE, (len(words) + AT_ONCE - 1) // AT_ONCE
+    source, target, end = place(data), place(words), len(data) // WORD
+    for b in range(whole):
+        bits = word_at(source + WORD * b)
+        count = count_bits(bits)
+        if at + count > end:
+            return False
+        expand(source + WORD * at, bits, target)
+        behind = at + count_bits(bits & np.uint32(2**LANES - 1))
+        expand(source + WORD * behind, bits >> np.uint32(LANES), target + WORD * LANES)
+        at += count
+        target += WORD * AT_ONCE
+    return _unpack_from(data, words, whole, at)
+
+
+@inlined
+def _unpack_from(data: Array, words: Array, first: int, start: int) -> bool:
+    """As `_unpack`, from the `first`-th word of bits on, whose words begin at `start`."""
+    source, at, last = place(data), np.uint64(start), np.uint64(len(data) // WORD - 1)
+    for b in range(first, (len(words) + AT_ONCE - 1) // AT_ONCE):
+        part, bits = words[AT_ONCE * b : AT_ONCE * b + AT_ONCE], np.uint64(word_at(source + WORD * b))
         for i in range(len(part)):
             there = bits & np.uint64(1)
-            part[i] = data[min(at, last)] * np.uint32(there)
+            part[i] = word_at(source + WORD * np.int64(min(at, last))) * np.uint32(there)
             at += there
             bits >>= np.uint64(1)
         if bits:

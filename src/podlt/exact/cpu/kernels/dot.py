@@ -23,11 +23,14 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _VECTOR = ir.VectorType(_I32, LANES)
 
 
+def processor_features() -> set[str]:
+    """What Numba may use of the processor: its own list, from which NUMBA_ENABLE_AVX and NUMBA_CPU_FEATURES take."""
+    return set(str(cpu_target.target_context.codegen().magic_tuple()[2]).split(","))
+
+
 def available() -> bool:
     """Whether Numba compiles for a processor that has the instruction."""
-    # Numba's own list, and not the processor's: NUMBA_ENABLE_AVX and NUMBA_CPU_FEATURES take instructions away.
-    features = str(cpu_target.target_context.codegen().magic_tuple()[2]).split(",")
-    return {"+avx512f", "+avx512bw", "+avx512vnni"} <= set(features)
+    return {"+avx512f", "+avx512bw", "+avx512vnni"} <= processor_features()
 
 
 def tile_of(rows: int, vectors: int, *, unsigned_rows: bool = False) -> Callable[..., None]:
