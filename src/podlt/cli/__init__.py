@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from podlt.tuning import tune_process
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line, and ends the process with its exit code.
@@ -21,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ended: list[int] = []
     if argv is None:  # the process is this command's, and nothing has registered yet what is to be done at its end
         atexit.register(_end, ended)
+        tune_process()
     try:
         from podlt.cli.app import run
 

@@ -124,7 +124,8 @@ class FrameBuffer:
             InvalidProofError: a frame is longer than the limit: nothing that follows can be read.
         """
         self._data += data
-        found, at = list[bytes](), 0
+        found: list[bytes] = []
+        at = 0
         while len(self._data) - at >= 4:
             length = int.from_bytes(self._data[at : at + 4], "big")
             if length > self._limit:

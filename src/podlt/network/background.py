@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -13,20 +12,7 @@ from typing import Any, TypeVar
 CLOSE_SECONDS = 5.0
 """How long an end may take."""
 
-MMAP_BYTES, TRIM_BYTES = 32 * 2**20, 128 * 2**20
-"""Memory of up to so many bytes is taken from what was freed before; of what was freed, so much is kept."""
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-
 Result = TypeVar("Result")
-
-
-def reuse_memory() -> None:
-    """Has glibc keep what was freed: else each large message comes in new pages, which the system fills with zeros."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, MMAP_BYTES)
-        mallopt(_TRIM_THRESHOLD, TRIM_BYTES)
 
 
 class Background:

@@ -27,6 +27,7 @@ from podlt.engine.isolated.memory import PROGRESS_BYTES, Slots, examples_offset,
 from podlt.engine.limits import MemoryLimit, limit_processor
 from podlt.engine.shared_memory import Region
 from podlt.errors import EngineError, InvalidProofError, PodltError
+from podlt.tuning import reuse_memory, tune_process
 
 TASK_SECONDS = 3600
 """Seconds of processor time, of all cores together, that a task may take."""
@@ -188,12 +189,13 @@ def load_runtime(command: r.LoadProgram, memory: int) -> Any:
 
 
 def examples_by_field(fields: Sequence[Field], count: int, raw: np.ndarray) -> dict[str, np.ndarray]:
-    """So many examples, whose fields lie one after another (uint8), as name -> array (count, *shape), in fresh
-    memory."""
+    """So many examples, whose fields lie one after another (uint8), as name -> array (count, *shape), without a copy
+    where a field's values begin at a multiple of their size."""
     found, offset = {}, 0
     for field in fields:
-        part = raw[offset : offset + count * field.row_bytes]
-        found[field.name] = part.copy().view(DTYPES[field.dtype]).reshape(count, *field.shape)
+        part, dtype = raw[offset : offset + count * field.row_bytes], DTYPES[field.dtype]
+        values = part.copy() if offset % np.dtype(dtype).itemsize else part
+        found[field.name] = values.view(dtype).reshape(count, *field.shape)
         offset += len(part)
     return found
 
@@ -209,6 +211,7 @@ def serve(connection: socket.socket) -> None:
 
     from podlt.execution import fingerprint, worker_runtime  # noqa: F401 (as PyTorch)
 
+    reuse_memory()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     limits: list[MemoryLimit] = []
@@ -286,6 +289,7 @@ def _end_with(connection: socket.socket) -> None:
 def main() -> None:
     """The entry point of the process. Ctrl-C is the business of whoever started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tune_process()
     with socket.socket(fileno=int(sys.argv[1])) as connection, suppress(BrokenPipeError, ConnectionResetError):
         serve(connection)
     os._exit(0)

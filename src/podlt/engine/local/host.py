@@ -19,6 +19,7 @@ import torch
 from podlt.engine.hosting import HostedWorkers
 from podlt.engine.local import frames
 from podlt.engine.shared_memory import BatchBuffer, Region
+from podlt.tuning import tune_process
 
 
 class Host:
@@ -90,6 +91,7 @@ def main(ended: Callable[[], object] = bool) -> None:
         ended: is called at the end; for measuring.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tune_process()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     with socket.socket(fileno=int(sys.argv[1])) as connection, suppress(BrokenPipeError, ConnectionResetError):

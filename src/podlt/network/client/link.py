@@ -18,11 +18,12 @@ from podlt.access.certificate import client_context
 from podlt.access.invitation import Invitation
 from podlt.crypto import SigningKey
 from podlt.errors import EngineError, UsageError
-from podlt.network.background import Background, reuse_memory
+from podlt.network.background import Background
 from podlt.network.client.session import ClientSession, Unreachable, Upgrade
 from podlt.network.frames import STAGING, FrameStream
 from podlt.network.link import Received
 from podlt.network.sockets import is_dead, notice_loss
+from podlt.tuning import reuse_memory
 from podlt.wire import control
 
 FIRST_DELAY, LONGEST_DELAY = 0.1, 2.0

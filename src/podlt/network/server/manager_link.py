@@ -18,7 +18,7 @@ from podlt.access.invitation import channel_of
 from podlt.access.login import Binding, binding
 from podlt.access.policy import Refusal
 from podlt.errors import PodltError, UsageError
-from podlt.network.background import Background, reuse_memory
+from podlt.network.background import Background
 from podlt.network.frames import GOING_AWAY, STAGING
 from podlt.network.http import RouteTable
 from podlt.network.inbox import MessageBox
@@ -29,6 +29,7 @@ from podlt.network.server.listener import Arrival, Listener
 from podlt.network.server.pages import CONNECTIONS, ConnectedWorker, OperatorPages, bearer_of, connections_page
 from podlt.network.server.sending import Recipients, SendQueue, after_half
 from podlt.network.server.strangers import LOGINS_AT_ONCE, LOGINS_PER_SECOND, TurnQueue
+from podlt.tuning import reuse_memory
 from podlt.wire import control
 from podlt.wire.messages import Leave, Raw, record
 
@@ -168,7 +169,7 @@ class ServerLink:
     def receive(self, seconds: float) -> Sequence[tuple[bytes, Raw]]:
         """See `ManagerLink`."""
         items = self._box.take(seconds)
-        taken = Counter[SessionConnection]()
+        taken: Counter[SessionConnection] = Counter()
         for item in items:
             if item.connection is not None:
                 taken[item.connection] += control.INDEX.size + len(item.message)
