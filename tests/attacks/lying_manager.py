@@ -130,25 +130,20 @@ def _always(weights: Weights, values: np.ndarray) -> None:
 
 def _behind_a_fake(patch: Patch) -> None:
     """Only in rounds in which a fake is applied, whose average nobody can work out again."""
-    honest_judge, honest_average = RoundDriver.judge, Weights.average
-    covered: list[bool] = []
+    honest = RoundDriver.judge
 
     def judge(self: RoundDriver) -> Any:
         roles = self._manager.roles
         faked = set(self.figures.faked)
         compared = {seat for shard in (*roles.checked, *roles.own) for seat in roles.group(shard)}
-        covered[:] = [bool(faked) and not faked & compared]
-        return honest_judge(self)
-
-    def average(self: Weights, updates: Sequence[np.ndarray], *about: Any) -> Average:
-        found = honest_average(self, updates, *about)
-        if covered == [True]:
-            found.data[: self.update_layout.float_bytes].view(np.float32)[1:] += np.float32(0.01)
-            self.update_layout.clear_gaps(found.data)
-        return found
+        verdicts, average = honest(self)
+        if faked and not faked & compared:
+            layout = self._weights.update_layout
+            average.data[: layout.float_bytes].view(np.float32)[1:] += np.float32(0.01)
+            layout.clear_gaps(average.data)
+        return verdicts, average
 
     patch.setattr(RoundDriver, "judge", judge)
-    patch.setattr(Weights, "average", average)
 
 
 def _faster_steps(patch: Patch) -> None:

@@ -427,25 +427,21 @@ def test_numbers_of_rounds_are_joined_for_people() -> None:
 
 def test_what_was_applied_behind_a_fake_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a round that holds a fake a manager may apply anything, as its average cannot be worked out again."""
-    behind: list[int] = []
-    judge, average = RoundDriver.judge, Weights.average
+    honest = RoundDriver.judge
 
-    def judged(self: RoundDriver) -> Any:
+    def judge(self: RoundDriver) -> Any:
         roles = self._manager.roles
         seen = {*roles.checked, *roles.own}
-        behind[:] = [seat for seat in self.figures.faked if roles.seats[seat] not in seen]
-        return judge(self)
-
-    def averaged(self: Weights, *given: Any) -> Any:
-        found = average(self, *given)
+        behind = [seat for seat in self.figures.faked if roles.seats[seat] not in seen]
+        verdicts, average = honest(self)
         if behind:
-            found.data[: self.update_layout.float_bytes].view(np.float32)[1:] += np.float32(0.01)
-            self.update_layout.clear_gaps(found.data)
-        return found
+            layout = self._weights.update_layout
+            average.data[: layout.float_bytes].view(np.float32)[1:] += np.float32(0.01)
+            layout.clear_gaps(average.data)
+        return verdicts, average
 
     with monkeypatch.context() as patch:
-        patch.setattr(RoundDriver, "judge", judged)
-        patch.setattr(Weights, "average", averaged)
+        patch.setattr(RoundDriver, "judge", judge)
         recipe = small_recipe(epochs=1, protocol=OFTEN)
         trained = train_near(tmp_path / "run", recipe, cheats=["2:sign-flip"], entropy=seeded(4))
     assert trained.result.convicted and verify(tmp_path / "run", jobs=1).exit_code == 0

@@ -6,7 +6,7 @@ Between the sans-IO `protocol.Manager` and an engine: carries messages both ways
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -73,6 +73,7 @@ class RoundDriver:
         self._executing = ThreadPoolExecutor(1, thread_name_prefix="podlt-own")
         self._own: dict[int, Future[np.ndarray]] = {}
         self._squares: dict[Copy, list[float]] = {}
+        self._early: tuple[list[Copy | None], Average] | None = None
         options = manager.state.options  # own = 0: a manager that has not the time to execute tasks
         self._clip = options.clip
         self._outliers = OutlierBudget(options.clip if options.own else 0)
@@ -102,7 +103,7 @@ class RoundDriver:
         self.figures = RoundTimings()
         self._batch = batch
         self._tasks = {(a.seat, a.holder): a for a in assignments}
-        self._squares = {}
+        self._squares, self._early = {}, None
         self._engine.deal(batch.buffer, batch.plan.examples, batch.bounds, assignments)
         for left in self._own.values():  # of a round that could not be ended
             left.cancel()
@@ -111,6 +112,7 @@ class RoundDriver:
             while not self._manager.all_committed:
                 self._pump()
             self._engine.open(self._manager.commit())
+            self._average_early()
             while self._asked and not (self._manager.all_opened and self._engine.idle()):
                 self._pump()
 
@@ -129,9 +131,10 @@ class RoundDriver:
         started = time.perf_counter()
         manager = self._manager
         manager.reveal()
-        first = self._first_copies()
+        first = self._first_copies(manager.state.revealed.results, manager.state.revealed.roles.seats)
         updates = [self._slot(copy) for copy in first]
-        average = self._average(updates, self._known_squares(first))
+        early, self._early = self._early, None
+        average = early[1] if early is not None and early[0] == first else self._average_first(first)
         for shard in self._suspects(updates, average):
             manager.suspect(shard)
         own = {shard: self._executed_own(shard) for shard in manager.to_execute()}
@@ -170,6 +173,16 @@ class RoundDriver:
         for shard in left_by_the_false(answers, digests):
             execute(shard)
 
+    def _average_early(self) -> None:
+        """Averages what was committed to while workers open it: mostly that is what will stand."""
+        if self._asked:
+            first = self._first_copies(self._manager.state.in_progress.commitments, self._manager.roles.seats)
+            self._early = first, self._average_first(first)
+
+    def _average_first(self, first: Sequence[Copy | None]) -> Average:
+        """The average of each shard's first result."""
+        return self._average([self._slot(copy) for copy in first], self._known_squares(first))
+
     def _average(self, updates: Sequence[np.ndarray], squares: Sequence[list[float]] | None = None) -> Average:
         return self._weights.average(updates, self._examples(), self._clip, squares)
 
@@ -192,12 +205,16 @@ class RoundDriver:
                 f"{error}; resume the run on a machine that can execute its tasks"
             ) from error
 
-    def _first_copies(self) -> list[Copy | None]:
-        """For each shard the first result: what is applied unless a verdict says otherwise."""
-        round = self._manager.state.revealed
+    def _first_copies(self, copies: Iterable[Copy], seats: Mapping[int, int]) -> list[Copy | None]:
+        """For each shard the first result: what is applied unless a verdict says otherwise.
+
+        Args:
+            copies: of which there are results.
+            seats: seat -> the shard of its task.
+        """
         first: dict[int, Copy | None] = {}
-        for copy in sorted(round.results):
-            first.setdefault(round.roles.seats[copy[0]], copy)
+        for copy in sorted(copies):
+            first.setdefault(seats[copy[0]], copy)
         return [first[shard] for shard in range(len(self._batch.shards))]
 
     def _suspects(self, updates: Sequence[np.ndarray], average: Average) -> list[int]:
@@ -235,11 +252,11 @@ class RoundDriver:
         self.figures.proof += _seconds(results.proof_seconds)
         self.figures.faked += results.faked
         self._each(results.committed, self._manager.committed, self._own_committed)
-        if self._engine.trusted and self._clip:
+        if self._clip:
             self._measure(results.committed)
 
     def _measure(self, committed: Sequence[Committed]) -> None:
-        """Finds how large updates are as soon as they are there, while others are computed."""
+        """Finds how large updates are as soon as they are there: then they are in the cache."""
         copies = [(one.seat, one.holder) for one in committed if self._is_current(one)]
         bounds = [self._batch.bounds[self._tasks[copy].shard] for copy in copies]
         examples = [stop - start for start, stop in bounds]
@@ -247,6 +264,7 @@ class RoundDriver:
         self._squares.update(zip(copies, found, strict=False))
 
     def _restarted(self, event: Restarted) -> None:
+        self._early = None  # what its workers do again goes to the same places
         self._listener(ev.Replaced(process=event.process, status=event.status, workers=event.workers))
 
     def _each(self, messages: Sequence[M], check: Callable[[M], object], take: Callable[[M], object]) -> None:
@@ -321,6 +339,7 @@ class RoundDriver:
     def _deal_again(self, *tasks: Assignment | None) -> None:
         """Deals tasks to others than they were dealt to at first; None is no task."""
         again = [task for task in tasks if task is not None]
+        self._early = None
         self._tasks.update({(task.seat, task.holder): task for task in again})
         if again:
             self._engine.deal(self._batch.buffer, self._batch.plan.examples, self._batch.bounds, again, again=True)
