@@ -6,7 +6,7 @@ import errno
 import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,9 @@ from podlt.report.fold import open_log
 from podlt.report.history import read_history
 from podlt.sim import simulate
 from podlt.wire import messages as m
-from podlt.worker.books import Earned, WorkerBooks
+from podlt.worker.books import Earned, Status, WorkerBooks
 from podlt.worker.catching_up import CatchingUp
-from podlt.worker.folder import open_books, read_status
+from podlt.worker.folder import BookFiles, open_books, read_status
 from podlt.worker.identity import WorkerExit
 
 # -- proofs of what was just written ---------------------------------------------------------------------------------
@@ -633,3 +633,16 @@ def test_one_worker_is_not_answered_more_often_than_it_can_read(sim: Simulated) 
         now[0] += 0.001
     slips.close()
     assert 9 <= len(outbox.take()) <= 10
+
+
+def test_what_waits_for_the_disk_is_done_when_somebody_has_the_time(tmp_path: Path) -> None:
+    waiting: list[Callable[[], object]] = []
+    files = BookFiles(tmp_path, soon=waiting.append)
+    status = Status(1, 0.0, "working")
+    files.save_status(status)
+    files.save_head(bytes(32), "a head")
+    status.doing = "something else, which is not what was saved"
+    assert not list(tmp_path.iterdir()) and len(waiting) == 2
+    for write in waiting:
+        write()
+    assert read_status(tmp_path)[0].doing == "working" and files.head(bytes(32)) == "a head"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -22,6 +23,10 @@ class Wire:
 
     def write(self, data: bytes) -> None:
         self.written += data
+
+    def writelines(self, parts: Sequence[bytes | memoryview]) -> None:
+        assert all(parts), "nothing to encrypt"
+        self.written += b"".join(parts)
 
     def close(self) -> None:
         self.closed = True

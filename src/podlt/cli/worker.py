@@ -190,6 +190,8 @@ def _work(
     page: DashboardCompanion | None,
 ) -> Any:
     """Works until the end; returns the outcome."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from podlt.access.worker_key import load_or_create_keys
     from podlt.data.cache import default_cache
     from podlt.engine import limits
@@ -212,7 +214,8 @@ def _work(
         tell(events.KeyMade(file=str(asked.key_file), public_key=keys[0].public.hex()))
     options.hint = "try again with the same command: your keys and receipts are safe"
     check_disk(asked.home)
-    books = open_books(asked.home, [key.public for key in keys], invited.manager, given.disk // 2)
+    writer = ThreadPoolExecutor(1, thread_name_prefix="podlt-books")  # a disk that is slow holds up no message
+    books = open_books(asked.home, [key.public for key in keys], invited.manager, given.disk // 2, writer.submit)
     books.status.device = asked.device
     public = [key.public.hex() for key in keys]
     tell(events.Connecting(servers=invited.servers, manager=invited.manager.hex(), public_keys=public))
@@ -237,6 +240,7 @@ def _work(
         outcome = WorkerProcess(session, link, executor, keys, named, given.bandwidth, watch.look).run()
     finally:
         link.close()
+        writer.shutdown()
         os.close(held)
     tell(watch.ended(outcome.how, outcome.reason))
     return outcome

@@ -26,6 +26,9 @@ STAGING = 256 * 1024
 SLICE = 256 * 1024
 """Bytes that are written at once."""
 
+SHORT = 8 * 1024
+"""Fewer bytes are copied to be written with others; more are encrypted where they lie."""
+
 HIGH_WATER = 512 * 1024
 """Encrypted bytes that may wait in memory for one connection."""
 
@@ -261,18 +264,24 @@ class FrameStream(asyncio.BufferedProtocol):
         if self._transport is None:
             return
         while self._waiting and not self._paused:
-            parts: list[memoryview] = []
-            size, done = 0, list[Callable[[], None]]()
+            parts: list[memoryview | bytes] = []
+            short: list[memoryview] = []
+            done: list[Callable[[], None]] = []
+            size = 0
             while self._waiting and size < SLICE:
                 data, sent = self._waiting.popleft()
                 if len(data) > SLICE - size:
                     self._waiting.appendleft((data[SLICE - size :], sent))
                     data, sent = data[: SLICE - size], None
-                parts.append(data)
                 size += len(data)
+                if len(data) < SHORT:
+                    short.append(data)
+                else:
+                    parts += (b"".join(short), data)
+                    short = []
                 if sent is not None:
                     done.append(sent)
-            self._transport.write(b"".join(parts))
+            self._transport.writelines([part for part in (*parts, b"".join(short)) if part])
             self.queued -= size
             self.written += size
             for call in done:

@@ -94,7 +94,8 @@ class Ledger:
         Returns:
             Earnings, then vestings, forfeits and seizures, each ascending by worker, none of zero.
         """
-        earn, vest, forfeit = [], dict[int, int](), {worker: self.accounts[worker].pending for worker in convicted}
+        vest: dict[int, int] = {}
+        earn, forfeit = [], {worker: self.accounts[worker].pending for worker in convicted}
         for worker in sorted(set(earned).difference(convicted)):
             credits, owes = earned[worker], self.owes(worker)
             earn.append(Transfer("earn", worker, sum(credits)))

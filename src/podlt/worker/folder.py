@@ -6,8 +6,9 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +75,21 @@ def check_disk(folder: Path) -> None:
         raise StorageError(f"{folder}: {free >> 20} MiB are free on this disk, and {LEAST_DISK >> 20} MiB are needed")
 
 
+Soon = Callable[[Callable[[], object]], object]
+"""Has something done soon."""
+
+
 class BookFiles:
     """A `BookStore` in a folder.
 
     Args:
         folder: exists.
         most: how many bytes the receipts of a run may take.
+        soon: has what waits for the disk done, in the order in which it is given; at once unless given.
     """
 
-    def __init__(self, folder: Path, most: int = MOST_RECEIPTS) -> None:
-        self._folder, self._most, self._unsynced = folder, most, False
+    def __init__(self, folder: Path, most: int = MOST_RECEIPTS, soon: Soon = lambda what: what()) -> None:
+        self._folder, self._most, self._soon, self._unsynced = folder, most, soon, False
 
     def head(self, run: bytes) -> str:
         """See `BookStore`."""
@@ -93,7 +99,7 @@ class BookFiles:
 
     def save_head(self, run: bytes, note: str) -> None:
         """See `BookStore`; `podlt verify --head` reads it too."""
-        write_whole(self._path(HEAD, run), note.encode())
+        self._soon(partial(write_whole, self._path(HEAD, run), note.encode()))
 
     def earned(self, run: bytes) -> dict[str, Earned]:
         """See `BookStore`."""
@@ -103,7 +109,8 @@ class BookFiles:
 
     def save_earned(self, run: bytes, earned: Mapping[str, Earned]) -> None:
         """See `BookStore`."""
-        write_whole(self._path(EARNED, run), msgspec.json.encode(earned), durable=False)  # the receipts are
+        path, data = self._path(EARNED, run), msgspec.json.encode(earned)
+        self._soon(partial(write_whole, path, data, durable=False))  # the receipts are
 
     def keep(self, run: bytes, paid: Sequence[m.Receipts]) -> None:
         """See `BookStore`."""
@@ -116,7 +123,7 @@ class BookFiles:
     def sync(self, run: bytes) -> None:
         """See `BookStore`."""
         if self._unsynced:
-            sync_file(credits.path_of(self._folder, run))
+            self._soon(partial(sync_file, credits.path_of(self._folder, run)))
             self._unsynced = False
 
     def keep_bound(self, run: bytes, bound: Sequence[CommitmentReceipt]) -> None:
@@ -129,18 +136,20 @@ class BookFiles:
 
     def save_status(self, status: Status) -> None:
         """See `BookStore`."""
-        write_whole(self._folder / STATUS, msgspec.json.encode(status), durable=False)
+        self._soon(partial(write_whole, self._folder / STATUS, msgspec.json.encode(status), durable=False))
 
     def _path(self, name: str, run: bytes) -> Path:
         return self._folder / name.format(run.hex()[:16])
 
 
-def open_books(folder: Path, keys: list[bytes], manager: bytes, most: int = MOST_RECEIPTS) -> WorkerBooks:
+def open_books(
+    folder: Path, keys: list[bytes], manager: bytes, most: int = MOST_RECEIPTS, soon: Soon = lambda what: what()
+) -> WorkerBooks:
     """The books of a folder, with the status that is there. Arguments as of `BookFiles` and `WorkerBooks`."""
     before = None
     with suppress(StorageError, msgspec.DecodeError):
         before = msgspec.json.decode(read_whole(folder / STATUS, MAX_FILE), type=Status)
-    return WorkerBooks(BookFiles(folder, min(most, MOST_RECEIPTS)), keys, manager, before, os.getpid())
+    return WorkerBooks(BookFiles(folder, min(most, MOST_RECEIPTS), soon), keys, manager, before, os.getpid())
 
 
 def note_waiting(folder: Path, doing: str, device: str) -> None:
