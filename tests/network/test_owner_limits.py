@@ -66,13 +66,14 @@ def test_a_worker_works_in_its_hours_alone_and_waits_for_the_next(tmp_path: Path
         now = datetime.now()
         far = [now + timedelta(hours=hours) for hours in (3, 4)]
         stage.start_worker("idle", "--identities", 3, "--hours", "-".join(f"{one:%H:%M}" for one in far))
-        stage.until(lambda: "waiting for the hours" in stage.workers["idle"].text)
+        stage.until(lambda: "waiting until " in stage.workers["idle"].text)
         end = now + timedelta(minutes=2)
         stage.start_worker("short", "--identities", 3, "--hours", f"{now:%H:%M}-{end:%H:%M}")
         stage.until_round(1)
         stage.until(lambda: "its hours are over" in stage.workers["short"].text, 240)
-        stage.until(lambda: "waiting for the hours" in stage.workers["short"].text)
-        assert not (tmp_path / "idle" / "status.json").exists(), "it did not even connect"
+        stage.until(lambda: "waiting until " in stage.workers["short"].text)
+        idle, _ = read_status(tmp_path / "idle")
+        assert not idle.connected and not idle.run and "waiting" in idle.doing, "it did not even connect"
         for worker in stage.workers.values():
             assert worker.runs
             worker.send(signal.SIGTERM)
