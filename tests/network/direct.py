@@ -44,7 +44,16 @@ class DirectExecutor:
         start = examples_offset(self._sized.update_bytes)
         memory[start : start + len(task.examples)] = task.examples
         self._slot = slot
-        self.host.take(r.RunTask(number=task.number, slot=slot, holder=task.holder, task=task.task, count=task.size))
+        self.host.take(
+            r.RunTask(
+                number=task.number,
+                slot=slot,
+                holder=task.holder,
+                task=task.task,
+                count=task.size,
+                nbytes=len(task.examples),
+            )
+        )
 
     def free(self, update: i.FreeUpdate) -> None:
         self._spare.append(update.slot)

@@ -18,7 +18,7 @@ from standards import WebSocket, check_path, connect, request
 Record = dict[str, Any]
 # program, parameters, fields of the examples with their bytes, randomness -> update
 Execute = Callable[[bytes, bytes, Sequence[tuple[Record, bytes]], bytes], bytes]
-CONTROL, EVERYBODY, VERSION, HEARTBEAT = 0xFFFE, 0xFFFF, 6, 2.0
+CONTROL, EVERYBODY, VERSION, HEARTBEAT = 0xFFFE, 0xFFFF, 7, 2.0
 ITEM_BYTES = {"u8": 1, "f32": 4, "i64": 8, "i32": 4}
 
 
@@ -35,6 +35,12 @@ def decode(data: bytes) -> Any:  # SPEC 1.2
     record = msgpack.decode(data)
     assert msgpack.encode(record) == data, "not the canonical encoding"
     return record
+
+
+def unpacked(data: bytes, size: int) -> bytes:  # WIRE, Writing
+    words = (data[i : i + 4] for i in range((size + 127) // 128 * 4, len(data), 4))
+    found = (next(words) if data[i // 8] >> i % 8 & 1 else bytes(4) for i in range(size // 4))
+    return data if len(data) == size else b"".join(found)
 
 
 def check(key: bytes, domain: str, message: bytes, signature: bytes) -> None:  # SPEC 2.2
@@ -69,6 +75,7 @@ class ForeignWorker:
                 assert int.from_bytes(message[:2], "big") in (CONTROL, EVERYBODY, self.index)
                 kind = (record := decode(message[2:])).pop("kind")
                 assert kind not in ("login_refused", "refused", "dismissed"), record
+                self.outcome = record.get("outcome", "")  # of `finished`
                 getattr(self, f"on_{kind}", lambda **_: None)(**record)
         self.send(self.index, "leave", reason="the run is over")
         self.send(CONTROL, "logout", index=self.index)
@@ -140,7 +147,8 @@ class ForeignWorker:
         if task["parameters"] != blake3(self.parameters).digest():
             return self.send(self.index, "get_parameters", digest=task["parameters"])
         if (deal_id, seat) not in self.done:
-            examples = self.blob(b"", large["blob"], large["size"]) if any(large["blob"]) else examples
+            name, size = large["blob"], large["size"]
+            examples = self.blob(b"", name, size) if any(name) else unpacked(examples, size)
             self.done[deal_id, seat] = self.commit(task, count, examples)
         (bound, signed, update, _), self.deal = self.done[deal_id, seat], deal_id
         made = {"commitment": bound, "signature": signed, "update": blake3(update).digest()}
@@ -180,11 +188,7 @@ class ForeignWorker:
         size, root = self.head(head)
         for index, body, path in receipts:
             check_path(body, index, size, path, root)
-            earned = [t[2] for t in decode(body).get("transfers", ()) if t[:2] == ["earn", self.number]]
-            self.paid[index] = sum(earned)
-
-    def on_finished(self, outcome: str, reason: str, entries: int) -> None:
-        self.outcome = outcome
+            self.paid[index] = sum(t[2] for t in decode(body).get("transfers", ()) if t[:2] == ["earn", self.number])
 
     def blob(self, data: bytes, name: bytes, size: int) -> bytes:
         data = data or self.request("GET", name, None)

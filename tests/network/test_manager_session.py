@@ -88,14 +88,14 @@ class Session:
         return self.session.events()
 
     def deal(self) -> None:
-        examples = ShardExamples(np.zeros(4, np.uint8), bytes(32), 1)
+        examples = ShardExamples(np.zeros(4, np.uint8), bytes(4), bytes(32), 1)
         assignments = [Assignment(n, n, n, task(n)) for n in range(len(KEYS))]
         self.session.deal(assignments, dict.fromkeys(range(3), examples), self.now)
         self.effects()
 
     def back_up(self, seat: int, holder: int) -> None:
         """A task goes to one more worker."""
-        examples = ShardExamples(np.zeros(4, np.uint8), bytes(32), 1)
+        examples = ShardExamples(np.zeros(4, np.uint8), bytes(4), bytes(32), 1)
         assignment = Assignment(seat, holder, seat, task(seat))
         self.session.deal([assignment], {seat: examples}, self.now, again=True)
         self.effects()

@@ -29,7 +29,7 @@ from podlt.remote.session.facts import (
 from podlt.remote.session.manager import ManagerSession
 from podlt.remote.session.outbox import Announce, Drop, Send, Subscribe
 from podlt.remote.session.receipts import PastReceipts
-from podlt.remote.session.shards import ShardExamples, examples_of
+from podlt.remote.session.shards import Pack, ShardExamples, examples_of
 
 STEP, SHORT_STEP = 0.25, 0.02
 """How long the engine waits for messages at a time, in seconds; and while updates are uploaded."""
@@ -54,6 +54,7 @@ class NetworkEngine:
         clock: seconds, monotonic.
         chance: randomness, the time of day, and a stopwatch.
         aggregates: whether workers are asked for fingerprints of their updates.
+        pack: makes examples shorter that go with tasks.
 
     Raises:
         EngineError: there is not enough memory for the parameters and the batch.
@@ -74,7 +75,9 @@ class NetworkEngine:
         clock: Callable[[], float] = time.monotonic,
         chance: Chance = SYSTEM,
         aggregates: bool = False,
+        pack: Pack = lambda data: data.data,
     ) -> None:
+        self._pack = pack
         self._fields, self._link, self._timing, self._large = run.fields, link, timing, large
         self.aggregates = aggregates
         self._clock, self._lock, self._complete = clock, threading.Lock(), False
@@ -166,10 +169,11 @@ class NetworkEngine:
         again: bool = False,
     ) -> None:
         """Publishes the round's parameters, and sends tasks to their holders."""
-        batch, shards = self._batch.views(buffer, examples), {}
+        batch = self._batch.views(buffer, examples)
+        shards: dict[int, ShardExamples] = {}
         for shard in dict.fromkeys(assignment.shard for assignment in assignments):
             start, stop = bounds[shard]
-            shards[shard] = ShardExamples(*examples_of(self._fields, batch, start, stop, self._large), stop - start)
+            shards[shard] = examples_of(self._fields, batch, start, stop, self._large, self._pack)
         self._do(lambda: self._session.deal(assignments, shards, self._clock(), again=again))
 
     def gone(self, number: int) -> None:

@@ -9,6 +9,7 @@ from podlt.engine.interface import Engine, Job
 from podlt.errors import UsageError
 from podlt.events import NetworkEvent
 from podlt.execution.fingerprint import expected
+from podlt.execution.sparse_kernels import packed
 from podlt.network.blobs.server import PATH, BlobServer
 from podlt.network.link import HostedLink
 from podlt.network.settings import HTTPS, load_settings, save_settings
@@ -96,6 +97,7 @@ class RemoteMachines:
                 large=large,
                 tell=WorkerFiguresFile(job.directory, self._listener),
                 aggregates=aggregates,
+                pack=packed,
             )
         except BaseException:
             if link is not None:

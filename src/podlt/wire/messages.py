@@ -22,7 +22,7 @@ from podlt.protocol.messages import JoinSignatures, JoinTerms, Opened, Task
 from podlt.protocol.receipt import CommitmentReceipt
 from podlt.units import MOST_SECONDS, Count, Digest, Millis, Round, Seat, Signature, Text, WorkerId
 
-VERSION = 6  # of these messages: a worker of another version is refused with a reason
+VERSION = 7  # of these messages: a worker of another version is refused with a reason
 
 MAX_MESSAGE = 512 * 1024
 """No message is longer."""
@@ -234,7 +234,17 @@ class Parameters(Message, frozen=True, tag="parameters"):
 
 
 class DealTask(Message, frozen=True, tag="task"):
-    """A task. `examples` are the bytes of its fields one after another; `blob` is their digest where they are large."""
+    """A task.
+
+    Attributes:
+        deal_id: of the deal that it belongs to.
+        seat: that it was dealt to at first.
+        task: names its inputs.
+        count: how many examples it has.
+        blob: the digest of their bytes, where they are large; else zeros.
+        size: of their bytes, field by field.
+        examples: these, packed where they are fewer than `size`; nothing where they are large.
+    """
 
     deal_id: Nonce
     seat: Seat

@@ -220,7 +220,10 @@ class ChildExecutor:
             self._loop.call_soon(self._deliver, [i.TaskNotExecuted(task.number, str(error))])
             return
         memory.slots.view(slot)[memory.examples_at : memory.examples_at + len(task.examples)] = task.examples
-        run = r.RunTask(number=task.number, slot=slot, holder=task.holder, task=task.task, count=task.size)
+        nbytes = len(task.examples)
+        run = r.RunTask(
+            number=task.number, slot=slot, holder=task.holder, task=task.task, count=task.size, nbytes=nbytes
+        )
         self._running[task.number] = run
         self._send(run)
 

@@ -142,12 +142,16 @@ class TaskHost:
 
     def _execute(self, command: r.RunTask) -> tuple[Any, int]:
         """What was computed, and in how many bytes it is packed."""
-        from podlt.execution.sparse_kernels import pack
+        from podlt.execution.sparse_kernels import pack, unpack
 
         if self._runtime is None:
             raise EngineError("no program is loaded")
         size, memory = self._runtime.update_bytes, self._slot(command.slot)
-        examples = examples_by_field(self._fields, command.count, memory[examples_offset(size) :])
+        raw, nbytes = memory[examples_offset(size) :][: command.nbytes], command.count * self._runtime.example_bytes
+        if len(raw) != nbytes:
+            packed, raw = raw, np.empty(nbytes, np.uint8)
+            unpack(packed.data, raw)
+        examples = examples_by_field(self._fields, command.count, raw)
         done = self._runtime.run(command.holder, command.task, examples, memory[:size])
         room = memory[self._packed_at : self._packed_at + self._packed_bytes]
         return done, pack(memory[:size], room)

@@ -22,7 +22,7 @@ class ExecuteTask(NamedTuple):
         holder: the worker that executes it.
         task: names its inputs.
         size: how many examples it has.
-        examples: their bytes (uint8), field by field; not changed any more.
+        examples: their bytes (uint8), field by field, or these packed (`execution.sparse`); not changed any more.
     """
 
     number: int

@@ -88,13 +88,14 @@ class ReleaseParameters(Record, frozen=True, tag="release"):
 
 
 class RunTask(Record, frozen=True, tag="run"):
-    """A task: its examples are in a slot, behind the place of its update."""
+    """A task: its `count` examples are in a slot, behind the place of its update, in `nbytes` bytes, as they came."""
 
     number: int
     slot: int
     holder: int
     task: Task
     count: int
+    nbytes: int
 
 
 class FingerprintSlot(Record, frozen=True, tag="fingerprint"):

@@ -262,10 +262,9 @@ class ManagerSession:
         if not again:
             self._begin_round(assignments)
         for assignment in assignments:
-            data, digest, examples = shards[assignment.shard]
             holder = self._peers.members.get(assignment.holder)
             if holder is not None:
-                self._round.give(assignment, holder, data, digest, examples, self._time.now)
+                self._round.give(assignment, holder, shards[assignment.shard], self._time.now)
             else:
                 self._lost.append(Lost(assignment.holder, "left before the round began"))
         needs = self._round.needs()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from bisect import insort
 
-import numpy as np
-
 from podlt.network.blobs.allowance import Allowance
 from podlt.protocol.messages import Assignment, Committed
 from podlt.remote.session.facts import Timing
@@ -132,6 +130,7 @@ class InFlight:
     """A task that was dealt in the round in progress.
 
     Attributes:
+        fetched: how many bytes of its examples do not go with it, as they are too long.
         sent: when it was dealt.
         given: when it was last sent.
         answer: what its holder committed to.
@@ -144,8 +143,9 @@ class InFlight:
         opened: whether the commitment is.
     """
 
-    def __init__(self, assignment: Assignment, key: bytes, work: m.DealTask, examples: np.ndarray, now: float) -> None:
-        self.assignment, self.key, self.work, self.examples = assignment, key, work, examples
+    def __init__(self, assignment: Assignment, key: bytes, work: m.DealTask, now: float) -> None:
+        self.assignment, self.key, self.work = assignment, key, work
+        self.fetched = 0 if work.examples else work.size
         self.sent = self.given = self.heard = self.answered = self.ended = now
         self.came = 0
         self.answer: m.TaskDone | None = None

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import msgspec
-import numpy as np
 
 from podlt import crypto
 from podlt.engine.local import frames
@@ -20,6 +19,7 @@ from podlt.remote.session.facts import LargeBlobs, Timing
 from podlt.remote.session.outbox import Outbox
 from podlt.remote.session.outgoing import Outgoing
 from podlt.remote.session.peers import MOST_LATES, Deadline, InFlight, Peer
+from podlt.remote.session.shards import ShardExamples
 from podlt.remote.session.slots import UpdateSlots
 from podlt.wire import messages as m
 
@@ -86,31 +86,22 @@ class RoundInFlight:
         self._readers = {}
         self.slots.begin(count)
 
-    def give(
-        self, assignment: Assignment, holder: Peer, examples: np.ndarray, digest: bytes, count: int, now: float
-    ) -> None:
-        """Sends a task to its holder.
-
-        Args:
-            examples: their bytes.
-            digest: of these, where they are too long to go with the task.
-            count: of examples.
-        """
+    def give(self, assignment: Assignment, holder: Peer, shard: ShardExamples, now: float) -> None:
+        """Sends a task to its holder."""
         self._is_open = False  # what is dealt now must be committed to before anything else is opened
-        is_large = self._large.carries(len(examples))
-        if self._blob_server is not None and is_large:
-            self._readers.setdefault(digest, set()).add(holder.key)
-            self._blob_server.offer(digest, examples, self._readers[digest], shared=False)
+        if self._blob_server is not None and not shard.sent:
+            self._readers.setdefault(shard.digest, set()).add(holder.key)
+            self._blob_server.offer(shard.digest, shard.data, self._readers[shard.digest], shared=False)
         work = m.DealTask(
             deal_id=self.deal_id,
             seat=assignment.seat,
             task=assignment.task,
-            count=count,
-            blob=digest,
-            size=len(examples),
-            examples=m.NOTHING if is_large else examples.data,
+            count=shard.examples,
+            blob=shard.digest,
+            size=len(shard.data),
+            examples=memoryview(shard.sent),
         )
-        dealt = InFlight(assignment, holder.key, work, examples, now)
+        dealt = InFlight(assignment, holder.key, work, now)
         copy = assignment.seat, assignment.holder
         self.slots.deal(copy)
         self._tasks[copy] = dealt
@@ -121,8 +112,7 @@ class RoundInFlight:
         found: dict[int, tuple[int, int]] = {}
         for (_, holder), dealt in self._tasks.items():
             inline, fetched = found.get(holder, (0, 0))
-            nbytes = len(dealt.work.examples)
-            found[holder] = inline + nbytes, fetched + len(dealt.examples) - nbytes
+            found[holder] = inline + len(dealt.work.examples), fetched + dealt.fetched
         return found
 
     def gone(self, number: int) -> None:
@@ -299,7 +289,7 @@ class RoundInFlight:
                 found.append((dealt, f"timed out: no answer after {taken:.1f} s, nor from who was to stand in for it"))
             elif not dealt.whole and self._uploads and dealt.answer is not None:
                 found += [(dealt, reason)] if (reason := self._too_slow(dealt, now)) else []
-            elif not dealt.whole and taken > limit + (len(dealt.examples) - len(dealt.work.examples)) / SLOWEST:
+            elif not dealt.whole and taken > limit + dealt.fetched / SLOWEST:
                 found.append((dealt, f"timed out: no answer after {taken:.0f} s (limit {limit:.0f} s)"))
         return found
 
