@@ -32,7 +32,12 @@ def reasons(name: str) -> list[str]:
     return [entry.reason for entry in logged if isinstance(entry, e.Withdraw)]
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORK_ATTACKS if name not in ("flood", "nobody")])
+ATTACKERS = [name for name in NETWORK_ATTACKS if name not in ("flood", "nobody")]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if i % 3 else ()) for i, name in enumerate(ATTACKERS)]
+)
 def test_each_attack_comes_to_what_is_expected_and_no_honest_worker_suffers(name: str) -> None:
     found = row(name)
     assert found.outcome == found.expected, found
