@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from small_runs import OFTEN, seeded, small_recipe, train
 
 from podlt.canonical import to_json
 from podlt.crypto import HashChain
@@ -13,6 +15,7 @@ from podlt.engine.local import frames
 from podlt.errors import PeerError
 from podlt.manager import events as ev
 from podlt.manager.round_driver import LITTLE, SAMPLE, RoundDriver
+from podlt.manager.weights import Weights
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import Committed
 from podlt.protocol.rules import RunState
@@ -100,3 +103,24 @@ def test_seconds_that_cannot_be_are_not_added_to_what_a_round_took(lie: float) -
         driver.close()
     assert driver.figures.compute == 0.75 and 0.75 <= driver.figures.proof < MOST_SECONDS
     to_json([driver.figures.compute, driver.figures.proof])  # must not raise
+
+
+def test_a_round_is_averaged_once_and_again_only_where_something_else_is_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    averaged: list[int] = []
+    average = Weights.average
+
+    def counted(self: Weights, *given: Any) -> Any:
+        averaged.append(self.steps)
+        return average(self, *given)
+
+    monkeypatch.setattr(Weights, "average", counted)
+    recipe = small_recipe(epochs=1, protocol=OFTEN)
+    honest = train(tmp_path / "honest", recipe, entropy=seeded(4))
+    assert averaged == list(range(honest.result.rounds))
+    averaged.clear()
+    cheated = train(tmp_path / "cheated", recipe, cheats=["2:sign-flip"], entropy=seeded(4))
+    assert len(cheated.result.convicted) == 2
+    again = {step for step in averaged if averaged.count(step) > 1}
+    assert 1 <= len(again) < cheated.result.rounds == len(set(averaged))
