@@ -52,7 +52,8 @@ def print_summary(run: Path, out: Console, *, following: bool = True) -> None:
 
 
 def _facts(summary: Summary) -> dict[str, str]:
-    from podlt.manager.events import counted, metrics_text
+    from podlt.manager.events import metrics_text
+    from podlt.words import counted
 
     facts = {}
     if summary.metrics:

@@ -18,6 +18,7 @@ from podlt.events import Witnessed as Witnessed
 from podlt.events import WitnessFailed as WitnessFailed
 from podlt.events import WorkerFigures as WorkerFigures
 from podlt.events import WorkersSeen as WorkersSeen
+from podlt.words import counted
 
 
 class Preparing(Event, frozen=True, tag="preparing"):
@@ -96,7 +97,7 @@ class Started(Event, frozen=True, tag="started"):
         return [
             f"{'resuming' if self.resumed else 'training'}: {counted(self.examples, 'example')}, "
             f"{counted(self.epochs, 'epoch')}, {counted(self.parameters, 'parameter')}, "
-            f"{counted(self.workers, 'worker')} in {counted(self.processes, 'process', 'es')} -> {self.path}"
+            f"{counted(self.workers, 'worker')} in {counted(self.processes, 'process', 'processes')} -> {self.path}"
         ]
 
 
@@ -359,11 +360,6 @@ def handle(handlers: Handlers, event: Event) -> None:
 
 def ignore(event: Event) -> None:
     """Listens to nothing."""
-
-
-def counted(number: int, noun: str, ending: str = "s") -> str:
-    """A number of things, for people."""
-    return f"{number:,} {noun}{'' if number == 1 else ending}"
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:

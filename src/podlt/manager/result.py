@@ -17,10 +17,11 @@ from podlt.inference.description import read_description
 from podlt.inference.loading import load_trained
 from podlt.inference.predictor import Predictions, Predictor
 from podlt.manager.directory import RunDirectory
-from podlt.manager.events import counted, metrics_text
+from podlt.manager.events import metrics_text
 from podlt.manager.metrics.stopping import BestCheckpoint, read_best
 from podlt.manager.resume import replay_log
 from podlt.protocol.ledger import Account
+from podlt.words import counted
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from podlt.manager import events as ev
-from podlt.manager.events import counted
 from podlt.progress.text import write_text
+from podlt.words import counted
 
 EVERY = 5.0
 """Seconds between plain lines."""

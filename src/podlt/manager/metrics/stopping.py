@@ -21,6 +21,7 @@ from podlt.store import run_names as names
 from podlt.store.log_store import LogStore
 from podlt.store.round_figures import RoundFigures
 from podlt.store.run_json import read_section, write_section
+from podlt.words import counted
 
 
 class BestCheckpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,7 +93,7 @@ class EarlyStopping:
                 by = f" by more than {self._best.min_delta:.6g}" if self._best.min_delta else ""
                 raise StopTraining(
                     f"{self._best.figure} has not become better than {self._best.value:.6g}{by} in "
-                    f"{ev.counted(self._best.since, 'evaluation')}"
+                    f"{counted(self._best.since, 'evaluation')}"
                 )
 
 

@@ -7,30 +7,33 @@ podltVerify.define("report", function (use) {
   // 1234567 -> 1,234,567
   const grouped = (number) => String(number).replace(/\B(?=(\d{3})+(?!\d))/g, ",");
 
+  // 1, "round" -> 1 round
+  const counted = (number, noun, nouns = `${noun}s`) => `${grouped(number)} ${BigInt(number) === 1n ? noun : nouns}`;
+
   // Claim -> how much of it was looked at, given the run, the tree, and what was counted.
   const FIGURES = {
-    FORM: (state, tree) => `${grouped(tree.size)} entries`,
-    TREE: (state, tree) => `root ${hex(tree.root()).slice(0, 16)} over ${grouped(tree.size)} entries`,
-    HEADS: (state, tree, n) => `${grouped(n.heads)} tree heads`,
+    FORM: (state, tree) => counted(tree.size, "entry", "entries"),
+    TREE: (state, tree) => `root ${hex(tree.root()).slice(0, 16)} over ${counted(tree.size, "entry", "entries")}`,
+    HEADS: (state, tree, n) => counted(n.heads, "tree head"),
     MANAGER: (state) => (state.begin ? `manager ${hex(state.begin.manager)}` : ""),
     CONTINUITY: () => "it is over the entries of this log",
-    SIGNATURES: (state, tree, n) => `${grouped(n.signatures)} signatures`,
+    SIGNATURES: (state, tree, n) => counted(n.signatures, "signature"),
     PROGRESS: ({ round, epoch, workers, resumes }, tree, n) => {
-      const shares = n.shares ? `, shares changed ${grouped(n.shares)} times` : "";
-      const anew = `; resumed ${grouped(resumes)} times, each of which may have begun a round anew`;
-      const there = `${grouped(round)} rounds, ${grouped(epoch)} epochs, ${grouped(workers.size)} workers`;
+      const shares = n.shares ? `, shares changed ${counted(n.shares, "time")}` : "";
+      const anew = `; resumed ${counted(resumes, "time")}, each of which may have begun a round anew`;
+      const there = [counted(round, "round"), counted(epoch, "epoch"), counted(workers.size, "worker")].join(", ");
       return there + shares + (resumes ? anew : "");
     },
-    DRAWS: (state, tree, n) => `${grouped(n.reveal)} draws, ${grouped(n.redeal)} tasks dealt again`,
-    OPENINGS: (state, tree, n) => `${grouped(n.openings)} openings`,
+    DRAWS: (state, tree, n) => `${counted(n.reveal, "draw")}, ${counted(n.redeal, "task")} dealt again`,
+    OPENINGS: (state, tree, n) => counted(n.openings, "opening"),
     VERDICTS: (state, tree, n) => {
       const own = `${grouped(n.referee)} by the manager's own execution`;
-      return `${grouped(n.agree)} proofs, ${grouped(n.vote)} votes, ${own}; ${grouped(n.evicted)} evicted`;
+      return `${counted(n.agree, "proof")}, ${counted(n.vote, "vote")}, ${own}; ${grouped(n.evicted)} evicted`;
     },
     PAYMENTS: ({ ledger }, tree, n) => {
       const [taken, owed] = ledger ? [ledger.taken, -ledger.treasury] : [0n, 0n];
       const deposits = taken > 0n ? `, ${grouped(taken)} in deposits` : "";
-      return `${grouped(n.transfers)} transfers, ${grouped(owed)} credits owed or paid${deposits}`;
+      return `${counted(n.transfers, "transfer")}, ${counted(owed, "credit")} owed or paid${deposits}`;
     },
     OUTCOME: ({ closed, ended }) => {
       if (!closed) return "the run goes on";
