@@ -423,3 +423,16 @@ def test_a_run_that_is_not_finished_is_not_asked_for_its_model(trained: Path, tm
     result = edited(run, cut)
     assert result.exit_code == 0 and outcomes(result, Claim.MODEL) == ["not checked"]
     assert "not finished" in result.finding(Claim.MODEL).why
+
+
+def test_a_log_that_is_empty_has_nothing_to_verify_unless_somebody_has_seen_more(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    seen = heads_of(run)[-1][1]
+    with sqlite3.connect(run / "log.db") as database:
+        database.execute("DELETE FROM entries")
+        database.execute("DELETE FROM heads")
+    database.close()
+    with pytest.raises(UsageError, match="the log is empty: nothing was trained yet"):
+        verify(run, jobs=1)
+    result = verify(run, jobs=1, trusted_head=seen)
+    assert result.exit_code == 1 and outcomes(result, Claim.HEADS) == ["fails"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from podlt.errors import InvalidProofError, NotCheckedError, PodltError
+from podlt.errors import InvalidProofError, NotCheckedError, PodltError, UsageError
 from podlt.log.notes import WitnessKey
 from podlt.protocol.claims import Claim
 from podlt.signature_pool import SignaturePool
@@ -47,7 +47,7 @@ def verify(
         witnesses: who must have cosigned the log's last head.
 
     Raises:
-        UsageError: there is no run, or `trusted_head` is no tree head.
+        UsageError: there is no run, or it has not begun, or `trusted_head` is no tree head.
         StorageError: the log cannot be read.
         NotCheckedError: a newer podlt wrote it.
     """
@@ -81,6 +81,8 @@ def verify_files(
     except InvalidProofError as error:
         return LogVerifier(documents, None, None, None).result(in_form(error))
     try:
+        if trusted_head is None and not witnesses and _is_empty(log):
+            raise UsageError(f"{files.path}: the log is empty: nothing was trained yet")
         found = verify_log(
             log,
             documents,
@@ -95,6 +97,11 @@ def verify_files(
     findings = list(found.findings)
     findings[Claim.MODEL - 1] = check_model(files, documents, found.state, found.failure is None)
     return msgspec.structs.replace(found, findings=findings, failure=found.failure or first_failure(findings))
+
+
+def _is_empty(log: LogSource) -> bool:
+    """Whether a log says nothing: its run has not begun, or was interrupted before it did."""
+    return not log.heads() and next(iter(log.entries()), None) is None
 
 
 def verify_log(
