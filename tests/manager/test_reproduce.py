@@ -150,7 +150,7 @@ def test_a_part_is_trained_again_and_the_rest_was_not_checked(alone: Trained) ->
 def test_a_podlt_with_another_arithmetic_does_not_train_it_again(
     alone: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reproducer, "arithmetic_digest", lambda name: bytes(32))
+    monkeypatch.setattr("podlt.manager.audit.again.arithmetic_digest", lambda name: bytes(32))
     found = reproduce(alone.result.run)
     assert found.exit_code == 4 and found.same == 0
     assert "use the version that began it" in found.not_checked

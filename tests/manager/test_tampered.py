@@ -210,7 +210,7 @@ def test_a_podlt_that_defines_the_arithmetic_otherwise_neither_goes_on_nor_audit
 ) -> None:
     monkeypatch.setattr("podlt.manager.resume.arithmetic_digest", lambda arithmetic: bytes(32))
     before = contents(run)
-    monkeypatch.setattr("podlt.manager.audit.auditor.arithmetic_digest", lambda arithmetic: bytes(32))
+    monkeypatch.setattr("podlt.manager.audit.again.arithmetic_digest", lambda arithmetic: bytes(32))
     message = r"defines the arithmetic .* otherwise than the one that began the run"
     with pytest.raises(UsageError, match=message):
         podlt.api.resume(run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -12,27 +12,29 @@ from torch import nn
 
 from podlt import crypto
 from podlt.dice import Dice
-from podlt.engine.shared_memory import Region
-from podlt.errors import EngineError, InvalidProofError, UnsupportedError, UsageError
-from podlt.execution.conformance import arithmetic_digest, conformance
+from podlt.errors import InvalidProofError, UsageError
 from podlt.execution.task_executor import TaskExecutor, one_thread
 from podlt.manager.amendments import Optimizers
+from podlt.manager.audit.again import (
+    CannotExecuteError,
+    Given,
+    executable,
+    load_first,
+    state_memory,
+    why_not_here,
+)
 from podlt.manager.audit.aggregates import AggregateCheck
 from podlt.manager.audit.conclude import conclude
-from podlt.manager.audit.data import AuditData, code_and_data, find_data
+from podlt.manager.audit.data import AuditData, find_data
 from podlt.manager.audit.logged import LoggedRound, logged
 from podlt.manager.audit.model import Rebuilt, check_start, model_remedy, rebuild
 from podlt.manager.audit.program import check_program
-from podlt.manager.audit.replay import MOST_HEADER
 from podlt.manager.audit.report import AuditReport
 from podlt.manager.audit.subject import Subject
 from podlt.manager.audit.walk import Walk, walked
-from podlt.manager.capture_inputs import task_examples
 from podlt.manager.metrics.evaluation import batch_examples
 from podlt.manager.weights import Weights
 from podlt.program.ir import Program
-from podlt.program.layout import state_layout
-from podlt.program.validate import validate
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim, Finding, Outcome
 from podlt.recipe import Recipe
@@ -91,7 +93,7 @@ def audit(
         raise UsageError(f"fraction: expected above 0 and up to 1, got {fraction}")
     sums_only = aggregates and fraction is None and round is None
     part = fraction if fraction is not None else 0.0 if sums_only else 0.05
-    vouched, elsewhere = code_and_data(code, data)
+    given = Given.of(cache, data, code, model)
     chosen = secrets.randbits(63) if seed is None else seed
     tell = progress or (lambda what, done, total: None)
 
@@ -111,7 +113,7 @@ def audit(
             return conclude(found, part, chosen, why=why, aggregates=aggregates)
         if round is not None and not 0 <= round < found.state.round:
             raise UsageError(f"--round {round}: the run has {found.state.round:,} rounds, numbered from 0")
-        return _Auditor(files, found, part, chosen, cache, elsewhere, vouched, model, round, aggregates).report(tell)
+        return _Auditor(files, found, part, chosen, given, round, aggregates).report(tell)
 
 
 def _log_fails(found: Verification) -> str:
@@ -129,36 +131,25 @@ class _Auditor:
         found: Verification,
         fraction: float,
         seed: int,
-        cache: Path | None,
-        data: Path | None,
-        code: Path | None,
-        model: nn.Module | None,
+        given: Given,
         round: int | None,
         aggregates: bool,
     ) -> None:
         assert found.state.begin is not None
         self._files, self._found, self._begin = files, found, found.state.begin
         self._fraction, self._seed = fraction, seed
-        self._cache, self._data, self._code, self._round = cache, data, code, round
-        self._aggregates, self._model = aggregates, model
+        self._given, self._round, self._aggregates = given, round, aggregates
 
     def report(self, tell: Progress) -> AuditReport:
         """Checks everything that can be."""
-        documents = self._found.documents
-        if documents.is_simulated:
-            return self._nothing("the run was simulated: nothing was trained, so there is nothing to execute")
-        if documents.recipe is None or documents.program is None:
-            return self._nothing("recipe.json and program.json are not here", "give the run or a bundle of it")
         try:
-            recipe, program = Recipe.from_bytes(documents.recipe), Program.from_bytes(documents.program)
-            validate(program, examples=task_examples(recipe, self._begin.examples))
-            optimizers = Optimizers(recipe, self._begin.examples, self._found.state.amendments)
-        except (UnsupportedError, UsageError) as error:
-            return self._nothing(f"this podlt cannot run the program: {error}", "use the version that began the run")
+            recipe, program, optimizers = executable(self._found)
+        except CannotExecuteError as error:
+            return self._nothing(error.why, error.remedy)
         except InvalidProofError as error:
             fault = Finding(Claim.RESULTS, Outcome.FAILS, why=f"nobody can have executed it: {error}")
             return self._nothing("program.json is no program", known=[fault])
-        with _memory(program) as region:
+        with state_memory(program) as region:
             return self._audited(recipe, program, Weights(program, optimizers.after(0), region.bytes), optimizers, tell)
 
     def _nothing(self, why: str, remedy: str = "", known: list[Finding] | None = None) -> AuditReport:
@@ -195,7 +186,7 @@ class _Auditor:
             test=data.test,
             validation=data.validation,
             no_data=data.why,
-            no_execution=self._no_execution(program),
+            no_execution=why_not_here(program, self._begin),
             rebuilt=rebuilt,
             optimizers=optimizers,
         )
@@ -228,50 +219,22 @@ class _Auditor:
     def _find_data(self, recipe: Recipe) -> AuditData:
         """The run's data; none where nothing is executed."""
         if self._executes:
-            return find_data(recipe, self._begin, self._files, self._cache, self._data)
+            return find_data(recipe, self._begin, self._files, self._given.cache, self._given.data)
         why = "no task was to be executed"
         return AuditData(Finding(Claim.DATA, Outcome.NOT_CHECKED, why=why, asked=False), why=why)
 
     def _start(self, recipe: Recipe, weights: Weights, data: AuditData) -> tuple[Finding, bool, Rebuilt]:
         """Claim START, whether `weights` now hold the first parameters, and the model."""
         info = data.train.info if data.train is not None else None
-        rebuilt = rebuild(recipe, weights, info, self._code, self._model)
-        missing, fault = "the first checkpoint is not here", ""
-        file = self._files.checkpoint(0)
-        if file is not None:
-            with file:
-                raw = file.read(weights.checkpoint_bytes + MOST_HEADER)
-            try:
-                weights.load_bytes(raw, "the first checkpoint", e.identity(self._begin), self._begin.manager)
-                if not weights.is_fresh():
-                    fault = "the first checkpoint has an optimiser that has taken steps before the first"
-            except InvalidProofError as error:
-                fault = str(error)
-            weights.refresh()  # nothing but the parameters is bound by the log
-            missing = "" if weights.digest() == self._begin.parameters else "the first checkpoint is not the log's"
-            if missing and not fault:
-                fault = "the first checkpoint is not the parameters that the log begins with"
-        finding = check_start(recipe, self._begin, weights, missing, rebuilt, self._remedy(recipe))
-        if fault:
-            finding = Finding(Claim.START, Outcome.FAILS, why=fault)
+        rebuilt = rebuild(recipe, weights, info, self._given.code, self._given.model)
+        first = load_first(self._files, self._begin, weights)
+        finding = check_start(recipe, self._begin, weights, first.missing, rebuilt, self._remedy(recipe))
+        if first.fault:
+            finding = Finding(Claim.START, Outcome.FAILS, why=first.fault)
         return finding, weights.digest() == self._begin.parameters, rebuilt
 
     def _remedy(self, recipe: Recipe) -> str:
         return model_remedy(f"podlt audit {self._files.path}", recipe)
-
-    def _no_execution(self, program: Program) -> str:
-        """Why this machine, or this podlt, would give other results than an honest worker; "" if it would not."""
-        here = arithmetic_digest(program.arithmetic)
-        if here != self._begin.arithmetic:
-            return (
-                f"this podlt defines the arithmetic {program.arithmetic!r} otherwise than the one that began the run: "
-                "use the version that began it"
-            )
-        try:
-            conformance(program.arithmetic).require("this machine")
-        except EngineError as error:
-            return str(error)
-        return ""
 
     def _logged(self) -> Iterator[LoggedRound | e.Measure]:
         with closing(self._files.log()) as log:
@@ -321,12 +284,3 @@ def _of_sums_alone(report: AuditReport) -> AuditReport:
         for finding in report.findings
     ]
     return msgspec.structs.replace(report, findings=findings)
-
-
-@contextmanager
-def _memory(program: Program) -> Iterator[Region]:
-    region = Region(state_layout(program).nbytes)
-    try:
-        yield region
-    finally:
-        region.close()

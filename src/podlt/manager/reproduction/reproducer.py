@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import torch
 from torch import nn
 
-from podlt.engine.shared_memory import Region
-from podlt.errors import EngineError, InvalidProofError, UnsupportedError, UsageError
-from podlt.execution.conformance import arithmetic_digest, conformance
+from podlt.errors import InvalidProofError, UsageError
 from podlt.execution.task_executor import TaskExecutor, one_thread
-from podlt.manager.amendments import Optimizers
-from podlt.manager.audit.data import AuditData, code_and_data, find_data
+from podlt.manager.audit.again import (
+    CannotExecuteError,
+    Given,
+    executable,
+    load_first,
+    state_memory,
+    why_not_here,
+)
+from podlt.manager.audit.data import AuditData, find_data
 from podlt.manager.audit.logged import logged
 from podlt.manager.audit.model import Rebuilt, check_start, model_remedy, rebuild
 from podlt.manager.audit.program import check_program
-from podlt.manager.audit.replay import MOST_HEADER
-from podlt.manager.capture_inputs import task_examples
 from podlt.manager.metrics.evaluation import batch_examples
 from podlt.manager.reproduction.execution import round_executor
 from podlt.manager.reproduction.report import Difference, Reproduction
@@ -29,8 +32,6 @@ from podlt.manager.reproduction.rounds import RoundTrainer
 from podlt.manager.weights import Weights
 from podlt.model_file import write_model
 from podlt.program.ir import Program
-from podlt.program.layout import state_layout
-from podlt.program.validate import validate
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Outcome
 from podlt.recipe import Recipe
@@ -42,10 +43,6 @@ Progress = Callable[[int, int], None]
 
 
 _COMMAND = "podlt reproduce RUN"
-
-
-class _CannotTrain(Exception):
-    """Why a run cannot be trained again here."""
 
 
 def reproduce(
@@ -82,7 +79,7 @@ def reproduce(
         StorageError: a file cannot be read or written.
         EngineError: there is not enough memory.
     """
-    vouched, elsewhere = code_and_data(code, data)
+    given = Given.of(cache, data, code, model)
     if out is not None and out.exists():
         raise UsageError(f"--out {out}: the file exists")
     with open_run_files(Path(run)) as files, one_thread():
@@ -92,9 +89,8 @@ def reproduce(
         entries = _numbered(files)
         report = Reproduction(found, len(entries.applied))
         try:
-            again = _Reproducer(files, found, report, entries, cache, elsewhere, vouched, model, jobs or _cores())
-            return again.train(rounds, out, progress)
-        except _CannotTrain as error:
+            return _Reproducer(files, found, report, entries, given, jobs or _cores()).train(rounds, out, progress)
+        except CannotExecuteError as error:
             return msgspec.structs.replace(report, not_checked=str(error))
 
 
@@ -107,26 +103,23 @@ class _Reproducer:
         found: Verification,
         report: Reproduction,
         entries: _Numbered,
-        cache: Path | None,
-        data: Path | None,
-        code: Path | None,
-        model: nn.Module | None,
+        given: Given,
         jobs: int,
     ) -> None:
         assert found.state.begin is not None
         self._files, self._found, self._begin, self._report = files, found, found.state.begin, report
-        self._entries, self._cache, self._data, self._code, self._jobs = entries, cache, data, code, jobs
-        self._model = model
+        self._entries, self._given, self._jobs = entries, given, jobs
 
     def train(self, rounds: int | None, out: Path | None, progress: Progress | None) -> Reproduction:
         """Trains, and reports."""
-        recipe, program, optimizers = self._documents()
-        self._require_arithmetic(program)
-        data = find_data(recipe, self._begin, self._files, self._cache, self._data)
+        recipe, program, optimizers = executable(self._found)
+        if why := why_not_here(program, self._begin):
+            raise CannotExecuteError(why)
+        data = find_data(recipe, self._begin, self._files, self._given.cache, self._given.data)
         if data.train is None:
-            raise _CannotTrain(data.finding.why or data.why)
+            raise CannotExecuteError(data.finding.why or data.why)
         convicted = frozenset(n for n, worker in self._found.state.workers.items() if worker.convictions)
-        with _memory(program) as region:
+        with state_memory(program) as region:
             weights = Weights(program, optimizers.after(0), region.bytes)
             start, rebuilt = self._start(recipe, weights, data.train.info)
             if isinstance(start, Difference):
@@ -159,51 +152,17 @@ class _Reproducer:
                 report = msgspec.structs.replace(report, notes=notes)
             return self._concluded(report, recipe, program, weights, last, out)
 
-    def _documents(self) -> tuple[Recipe, Program, Optimizers]:
-        documents = self._found.documents
-        if documents.is_simulated:
-            raise _CannotTrain("the run was simulated: nothing was trained")
-        if documents.recipe is None or documents.program is None:
-            raise _CannotTrain("recipe.json and program.json are not here: give the run or a bundle of it")
-        try:
-            recipe, program = Recipe.from_bytes(documents.recipe), Program.from_bytes(documents.program)
-            validate(program, examples=task_examples(recipe, self._begin.examples))
-            return recipe, program, Optimizers(recipe, self._begin.examples, self._found.state.amendments)
-        except (UnsupportedError, UsageError) as error:
-            raise _CannotTrain(f"this podlt cannot run the program: {error}: use the version that began it") from None
-
-    def _require_arithmetic(self, program: Program) -> None:
-        if arithmetic_digest(program.arithmetic) != self._begin.arithmetic:
-            raise _CannotTrain(
-                f"this podlt computes the arithmetic {program.arithmetic!r} otherwise than the one that began the run "
-                f"(conformance {arithmetic_digest(program.arithmetic).hex()[:16]}, the run's "
-                f"{self._begin.arithmetic.hex()[:16]}): use the version that began it"
-            )
-        try:
-            conformance(program.arithmetic).require("this machine")
-        except EngineError as error:
-            raise _CannotTrain(str(error)) from None
-
     def _start(self, recipe: Recipe, weights: Weights, info: object) -> tuple[str | Difference, Rebuilt]:
         """Puts the first parameters into `weights`; returns where they come from, and the recipe's model."""
-        missing = "the first checkpoint is not here"
-        file = self._files.checkpoint(0)
-        if file is not None:
-            with file:
-                raw = file.read(weights.checkpoint_bytes + MOST_HEADER)
-            try:
-                weights.load_bytes(raw, "the first checkpoint", e.identity(self._begin), self._begin.manager)
-                missing = "" if weights.digest() == self._begin.parameters else "the first checkpoint is another"
-            except InvalidProofError as error:
-                missing = str(error)
-            weights.refresh()  # nothing but the parameters is bound by the log
-        rebuilt = rebuild(recipe, weights, info if isinstance(info, dict) else None, self._code, self._model)
-        finding = check_start(recipe, self._begin, weights, missing, rebuilt, model_remedy(_COMMAND, recipe))
+        first, known = load_first(self._files, self._begin, weights), info if isinstance(info, dict) else None
+        rebuilt = rebuild(recipe, weights, known, self._given.code, self._given.model)
+        finding = check_start(recipe, self._begin, weights, first.missing, rebuilt, model_remedy(_COMMAND, recipe))
         if finding.outcome is Outcome.FAILS:
             what = f"the first parameters are not those of the recipe's seed: {finding.why}"
             return Difference(0, 0, what, [], ["a manager that began with others (claim 17)"], []), rebuilt
         if weights.digest() != self._begin.parameters:
-            raise _CannotTrain(f"the first parameters cannot be had here: {finding.why or missing}: {finding.remedy}")
+            why = finding.why or first.fault or first.missing
+            raise CannotExecuteError(f"the first parameters cannot be had here: {why}", finding.remedy)
         if finding.outcome is Outcome.NOT_CHECKED:
             return f"the run's first checkpoint; not worked out from the seed: {finding.why}", rebuilt
         return finding.figure, rebuilt
@@ -287,12 +246,3 @@ def _causes(recipe: Recipe) -> list[str]:
     causes.append("a fake that nobody compared: podlt audit RUN --round N names whose result it was")
     causes.append("another podlt than the one that trained it, with the same arithmetic but other code around it")
     return causes
-
-
-@contextmanager
-def _memory(program: Program) -> Iterator[Region]:
-    region = Region(state_layout(program).nbytes)
-    try:
-        yield region
-    finally:
-        region.close()
