@@ -75,7 +75,7 @@ class ForeignWorker:
                 assert int.from_bytes(message[:2], "big") in (CONTROL, EVERYBODY, self.index)
                 kind = (record := decode(message[2:])).pop("kind")
                 assert kind not in ("login_refused", "refused", "dismissed"), record
-                self.outcome = record.get("outcome", "")  # of `finished`
+                self.number, self.outcome = record.get("number", self.number), record.get("outcome", "")
                 getattr(self, f"on_{kind}", lambda **_: None)(**record)
         self.send(self.index, "leave", reason="the run is over")
         self.send(CONTROL, "logout", index=self.index)
@@ -137,9 +137,6 @@ class ForeignWorker:
         signatures = self.sign("join/4", message + terms["operator"].encode()), self.sign("share/4", run)
         self.send(self.index, "signed", run=run, terms=terms, signatures=signatures)
 
-    def on_welcome(self, number: int, at: int) -> None:
-        self.number = number
-
     def on_parameters(self, digest: bytes, size: int, data: bytes, **_: Any) -> None:
         self.parameters = self.blob(data, digest, size)
 
@@ -147,9 +144,8 @@ class ForeignWorker:
         if task["parameters"] != blake3(self.parameters).digest():
             return self.send(self.index, "get_parameters", digest=task["parameters"])
         if (deal_id, seat) not in self.done:
-            name, size = large["blob"], large["size"]
-            examples = self.blob(b"", name, size) if any(name) else unpacked(examples, size)
-            self.done[deal_id, seat] = self.commit(task, count, examples)
+            examples = self.blob(b"", large["blob"], large["size"]) if any(large["blob"]) else examples
+            self.done[deal_id, seat] = self.commit(task, count, unpacked(examples, large["size"]))
         (bound, signed, update, _), self.deal = self.done[deal_id, seat], deal_id
         made = {"commitment": bound, "signature": signed, "update": blake3(update).digest()}
         data = {"proof_seconds": 0.0, "compute_seconds": 0.0, "data": b"" if self.setup["updates_as_blobs"] else update}
