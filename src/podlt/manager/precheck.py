@@ -90,8 +90,11 @@ def check_machine(recipe: Recipe, listener: ev.Listener) -> None:
     if recipe.arithmetic == "exact":
         what = "checking the arithmetic (a minute of processor time at its first use here: it is compiled)"
 
+        shown: list[int] = []
+
         def progress(done: int, total: int) -> None:
-            if done % SHOWN_EVERY == 0:
+            if done % SHOWN_EVERY == 0 and shown[-1:] != [done]:
+                shown.append(done)
                 listener(ev.Preparing(what=what, done=done, total=total))
 
         progress(0, 0)

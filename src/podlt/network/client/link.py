@@ -26,7 +26,7 @@ from podlt.network.sockets import is_dead, notice_loss
 from podlt.tuning import reuse_memory
 from podlt.wire import control
 
-FIRST_DELAY, LONGEST_DELAY = 0.1, 2.0
+FIRST_DELAY, LONGEST_DELAY = 0.1, 1.0
 """Seconds between attempts to connect, twice as many each time, and then by chance half as many to all of them."""
 
 RARE_AFTER, RARE_DELAY = 300.0, 15.0
