@@ -5,12 +5,11 @@ What arrives over the real connection is treated so before podlt sees it. At its
 
 from __future__ import annotations
 
-import atexit
 import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from podlt.cli import main
@@ -44,7 +43,7 @@ class Unruly:
         return now, later
 
 
-def be_unruly() -> None:
+def be_unruly() -> Callable[[], None]:
     """Lets what comes to either end of a link come so."""
     unruly, waiting = Unruly(), list[tuple[float, Message]]()
     receive, came = ServerLink.receive, ClientLink.came
@@ -66,9 +65,12 @@ def be_unruly() -> None:
 
     ServerLink.receive, ClientLink.came = received, come  # type: ignore[method-assign]
     said = "unruly: {twice} twice, {late} late, {lost} lost"
-    atexit.register(lambda: print(said.format(**unruly.counts), file=sys.stderr, flush=True))
+    return lambda: print(said.format(**unruly.counts), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    be_unruly()
-    main()
+    say = be_unruly()
+    try:
+        main()  # ends the process by itself: what was registered before it is not called
+    finally:
+        say()

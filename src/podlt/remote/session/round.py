@@ -278,7 +278,7 @@ class RoundInFlight:
         limit = self._deadline.limit() + self._allowance
         found = []
         patience = min(self._silence_timeout, 2 * self._again + self._deadline.late_after(0))
-        closed = self._is_open and now - self._opened_at > patience
+        closed = self._is_open and heard - self._opened_at > patience
         for (seat, _), dealt in self._tasks.items():
             taken = now - dealt.sent
             if closed and dealt.whole and not dealt.opened:
@@ -289,7 +289,7 @@ class RoundInFlight:
                 found.append((dealt, f"timed out: no answer after {taken:.1f} s, nor from who was to stand in for it"))
             elif not dealt.whole and self._uploads and dealt.answer is not None:
                 found += [(dealt, reason)] if (reason := self._too_slow(dealt, now)) else []
-            elif not dealt.whole and taken > limit + dealt.fetched / SLOWEST:
+            elif not dealt.whole and heard - dealt.sent > limit + dealt.fetched / SLOWEST:
                 found.append((dealt, f"timed out: no answer after {taken:.0f} s (limit {limit:.0f} s)"))
         return found
 
