@@ -231,6 +231,17 @@ def test_where_nobody_is_heard_nobody_is_let_go_for_being_late() -> None:
     assert any(isinstance(event, Lost) and "stand in" in event.reason for event in run.passes(3.0, beating=[2]))
 
 
+def test_where_nobody_is_heard_nobody_is_let_go_for_an_opening() -> None:
+    run = Session()
+    run.deal()
+    for number in range(len(KEYS)):
+        run.says(number, run.done(number))
+    run.session.open(run.bound())
+    assert run.passes(12.0, beating=[]) == []
+    lost = [event for event in run.passes(12.0, beating=[0, 1, 2]) if isinstance(event, Lost)]
+    assert {event.worker for event in lost} == {0, 1, 2} and all("not opened" in event.reason for event in lost)
+
+
 def test_who_was_late_before_is_waited_for_half_as_long() -> None:
     run = late_by_one()
     run.says(1, run.done(1, seat=0))
