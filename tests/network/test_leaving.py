@@ -34,12 +34,14 @@ def owner() -> Owner:
 
 def test_a_worker_leaves_once_its_work_is_in_the_log_and_says_when_it_vests(owner: Owner) -> None:
     owner.paid(0, 5)
-    assert owner.shutdown.check(1, True, ESCROW, 0.0) is None and owner.shutdown.allows(7)
+    assert owner.shutdown.check(1, True, ESCROW, 0.0) is None and owner.shutdown.allows(7, 1)
     owner.reason = "enough"
     assert owner.shutdown.check(1, True, ESCROW, 0.0) is None
     assert owner.heard == [events.Leaving(reason="enough", seconds=LEAVE_SECONDS, pending=5, rounds=ESCROW)]
     assert "5 credits are pending: they vest 50 rounds after it left" in str(owner.heard[0])
-    assert owner.shutdown.allows(1) and not owner.shutdown.allows(2), "whether round 1 was its last is not known yet"
+    assert owner.shutdown.allows(1, 1) and not owner.shutdown.allows(2, 1), (
+        "whether round 1 was its last is not known yet"
+    )
     owner.paid(1, 5)
     exit = owner.shutdown.check(1, True, ESCROW, 0.0)
     assert exit is not None and (exit.how, exit.reason) == ("left", "enough")

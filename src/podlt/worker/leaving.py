@@ -50,6 +50,11 @@ class GracefulShutdown:
                 self._emit(events.Leaving(reason=reason, seconds=seconds, pending=pending, rounds=escrow))
         return WorkerExit("left", reason) if now > self._until or not connected or not waits else None
 
-    def allows(self, round: int) -> bool:
-        """Whether a task of this round may begin: who leaves sees first whether the round before was its last."""
-        return not self.begun or round <= self._books.settled + 1
+    def allows(self, round: int, last_round: int) -> bool:
+        """Whether a task of this round may begin: who leaves ends what it is in, and begins no other round.
+
+        Args:
+            round: of the task.
+            last_round: as of `check`.
+        """
+        return not self.begun or round <= self._books.settled + 1 <= last_round

@@ -7,6 +7,7 @@ it messages, results and the time, and does what `effects` says.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from podlt.crypto import SigningKey
@@ -386,7 +387,8 @@ class WorkerSession:
         """Has tasks executed whose inputs are all here."""
         self._came = None
         if self._run is not None:
-            self._tasks.begin(self._run, self._identities, self._shutdown.allows, now)
+            allows = partial(self._shutdown.allows, last_round=self._tasks.last_round)
+            self._tasks.begin(self._run, self._identities, allows, now)
 
     def _say(self, doing: str) -> None:
         self.doing = doing
