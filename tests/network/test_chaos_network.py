@@ -60,10 +60,9 @@ def test_a_network_that_is_cut_for_a_minute_changes_no_bit(tmp_path: Path, recip
     assert state.parameters == undisturbed
 
 
-def test_those_who_are_let_go_while_the_network_is_cut_come_back_with_their_identity(
-    tmp_path: Path, recipe: Path
-) -> None:
-    with apart(tmp_path, recipe, silence_timeout=15) as (stage, between):
+def test_those_who_are_let_go_while_the_network_is_cut_come_back_with_their_identity(tmp_path: Path) -> None:
+    longer = write_recipe(tmp_path / "recipe.toml", epochs=40, workers=WORKERS)  # it goes on when two have come back
+    with apart(tmp_path, longer, silence_timeout=15) as (stage, between):
         stage.until_round(5)
         began = time.monotonic()
         between.cut = True  # nothing gets through, and nobody is told: both ends have to notice
