@@ -6,6 +6,7 @@ from podlt.economics.formulas import CLASSIC_SPARES, caught_within, tasks_until
 from podlt.economics.options import ProofOptions
 from podlt.economics.plan import ProofPlan, detection
 from podlt.economics.seats import Seating
+from podlt.words import counted
 
 DEAR = 0.1
 """A cost that a run's first line explains."""
@@ -37,7 +38,7 @@ def _caught(hazard: float, rounds: int) -> str:
     tasks = tasks_until(hazard)
     if tasks is None:
         return "a fake is never caught"
-    text = f"a fake is caught with {hazard:.1%} a task, 99.9% within {tasks:,} task{'' if tasks == 1 else 's'}"
+    text = f"a fake is caught with {hazard:.1%} a task, 99.9% within {counted(tasks, 'task')}"
     return text if tasks <= rounds else f"{text}, {_share(caught_within(hazard, rounds))} within this run's {rounds:,}"
 
 

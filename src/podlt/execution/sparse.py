@@ -1,4 +1,4 @@
-"""Updates without their zero words: a bit for each word says whether it follows.
+"""Updates, and the examples of a task, without their zero words: a bit for each word says whether it follows.
 
 Gradients have many zeros: of pixels that are black in all examples of a task, of units that were not active, of words
 that did not occur. Half of an MNIST perceptron's update of 20 examples is zeros, nearly all of a large embedding's. To
@@ -7,7 +7,7 @@ leave them out takes a tenth of the time that it takes to encrypt and send them;
     packed = bits (one a word, the first in the lowest bit of the first byte; whole words), the words that are not zero
 
 Negative zero is a word of its own: what comes out has the same bits. `sparse_kernels` does the same where there is
-Numba: the process that executes tasks packs, the manager unpacks.
+Numba: the process that executes tasks packs updates and unpacks examples, the manager the other way round.
 """
 
 from __future__ import annotations

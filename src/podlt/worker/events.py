@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from podlt.events import Event
+from podlt.words import counted
 
 
 class WorkerEvent(Event, frozen=True):
@@ -132,8 +133,8 @@ class RunTerms(WorkerEvent, frozen=True, tag="terms"):
     def lines_for_people(self) -> list[str]:
         """As text."""
         return [
-            f"terms of run {self.run[:16]}: {self.reward:,} credit{'s' * (self.reward != 1)} an example that you "
-            f"compute; {self.epochs:,} epoch{'s' * (self.epochs != 1)} of {self.examples:,} examples, "
+            f"terms of run {self.run[:16]}: {counted(self.reward, 'credit')} an example that you "
+            f"compute; {counted(self.epochs, 'epoch')} of {self.examples:,} examples, "
             f"{self.rounds:,} rounds at most (preset {self.preset}); "
             f"its log has {self.entries:,} entries so far",
             f"what you earn for a task is pending until you did {self.escrow:,} more, {self.escrow:,} rounds after you "

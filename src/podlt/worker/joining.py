@@ -13,6 +13,7 @@ from podlt.errors import InvalidProofError
 from podlt.protocol.worker import Worker
 from podlt.wire import messages as m
 from podlt.wire.run_setup import RunSetup
+from podlt.words import counted
 from podlt.worker import events
 from podlt.worker.books import WorkerBooks
 from podlt.worker.effects import Perform, SendMessage
@@ -75,7 +76,7 @@ class Joining:
             )
         )
         if begin.reward < self._least_reward:
-            pays = f"{begin.reward:,} credit{'s' * (begin.reward != 1)}"
+            pays = f"{counted(begin.reward, 'credit')}"
             return f"it pays {pays} an example, and --least-reward is {self._least_reward:,}"
         return ""
 
